@@ -1,0 +1,1 @@
+"""From files to batches: the table of datasets, reading and checking, augmentation, sampling. No networks here."""

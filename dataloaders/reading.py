@@ -1,0 +1,100 @@
+"""Reading lists and h5 files, with every check a file has to pass. All errors are InputError and name the file."""
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Optional, Sequence
+
+import h5py
+import numpy as np
+
+from dataloaders.errors import InputError
+
+
+def read_list(path: Path) -> list[str]:
+    """The entries of a list file, one a line; blanks, empty lines and a trailing `.h5` are dropped."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot read this list ({error})") from error
+    entries = [line.strip()[:-3] if line.strip().endswith(".h5") else line.strip() for line in lines]
+    entries = [entry for entry in entries if entry]
+    if not entries:
+        raise InputError(f"{path}: the list is empty, it needs one case a line")
+    return entries
+
+
+def list_hash(entries: Sequence[str]) -> str:
+    """SHA-256 of a list's entries: the same for the same cases in the same order."""
+    return hashlib.sha256("\n".join(entries).encode()).hexdigest()
+
+
+def resolve(root: Path, templates: Sequence[str], entry: str) -> Optional[Path]:
+    """The first of the templates' paths under `root` that exists for this entry, or None."""
+    for template in templates:
+        path = Path(root) / template.format(id=entry)
+        if path.is_file():
+            return path
+    return None
+
+
+def resolve_all(root: Path, templates: Sequence[str], entries: Sequence[str], source: Path) -> list[Path]:
+    """The paths of all entries; raises InputError that counts those without a file and names the first five."""
+    paths = [resolve(root, templates, entry) for entry in entries]
+    missing = [entry for entry, path in zip(entries, paths) if path is None]
+    if missing:
+        raise InputError(
+            f"{source}: {len(missing)} of {len(entries)} entries have no file under {root} "
+            f"(as {' or '.join(templates)}): {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}"
+        )
+    return paths
+
+
+def read_case(
+    path: Path, dims: int, num_classes: int, label_required: bool = True, unit_range: bool = False
+) -> tuple[np.ndarray, Optional[np.ndarray]]:
+    """Image (float32) and label (uint8) of one h5 file, both with `dims` axes; label None where the file has none.
+
+    Negative labels count as background. `unit_range`: the image must lie in [0, 1].
+    Raises InputError for a file that is damaged, of another shape or type, or holds NaN or labels >= num_classes.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            arrays = {key: file[key][()] for key in ("image", "label") if key in file}
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{path}: not a readable h5 file, copy or prepare it again ({error})") from error
+    return check_case(path, arrays, dims, num_classes, label_required, unit_range)
+
+
+def check_case(path, arrays: dict, dims: int, num_classes: int, label_required: bool, unit_range: bool):
+    """The checks of `read_case` on what a file held."""
+    for key in ("image", "label") if label_required else ("image",):
+        if key not in arrays:
+            raise InputError(f"{path}: no '{key}' in this file, it holds {sorted(arrays) or 'neither image nor label'}")
+    image, label = arrays["image"], arrays.get("label")
+    if image.ndim != dims:
+        kind = {2: "a slice (H, W)", 3: "a volume with three axes"}[dims]
+        raise InputError(f"{path}: expected {kind}, got an image of shape {image.shape}; check the list")
+    if image.size == 0 or image.dtype.kind not in "fiu":
+        raise InputError(f"{path}: an image of numbers is needed, got {image.dtype} of shape {image.shape}")
+    if label is not None and label.shape != image.shape:
+        raise InputError(f"{path}: image {image.shape} and label {label.shape} differ in shape")
+    image = image.astype(np.float32, copy=False)
+    if not np.isfinite(image).all():
+        raise InputError(f"{path}: the image holds NaN or infinite values, prepare it again")
+    if unit_range and not (-1e-3 <= image.min() and image.max() <= 1 + 1e-3):
+        raise InputError(
+            f"{path}: image values from {image.min():g} to {image.max():g}, expected [0, 1]; "
+            "scale the whole volume by its minimum and maximum"
+        )
+    if label is not None:
+        label = _check_label(path, label, num_classes)
+    return image, label
+
+
+def _check_label(path, label: np.ndarray, num_classes: int) -> np.ndarray:
+    if label.dtype.kind not in "fiub" or (label.dtype.kind == "f" and not np.array_equal(label, np.rint(label))):
+        raise InputError(f"{path}: labels must be whole numbers, got {label.dtype}")
+    if label.max() >= num_classes:
+        raise InputError(f"{path}: label {label.max():g} found, this dataset has the classes 0 to {num_classes - 1}")
+    return np.where(label < 0, 0, label).astype(np.uint8)

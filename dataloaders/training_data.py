@@ -1,0 +1,135 @@
+"""What a training run reads: the training list split into labelled and unlabelled, and the cases that select weights."""
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Sequence
+
+from torch.utils.data import Dataset
+
+from dataloaders.datasets import DatasetInfo, case_of, find_root, get_dataset, labelled_cases, slice_number
+from dataloaders.errors import InputError
+from dataloaders.reading import list_hash, read_list, resolve, resolve_all
+from dataloaders.slices import SliceDataset
+from dataloaders.volumes import VolumeDataset
+
+
+@dataclass
+class TrainingData:
+    """Everything a run trains and selects on. `selection_rule` says in words on what the best weights are chosen."""
+
+    info: DatasetInfo
+    root: Path
+    train: Dataset
+    labelled: list[int]
+    unlabelled: list[int]
+    labelled_names: list[str]  # cases, in the list's order
+    selection: VolumeDataset
+    selection_rule: str
+    lists: dict[str, str]  # role -> SHA-256 of the entries used
+    summary: list[str]  # lines for the log
+
+
+def find_list(info: DatasetInfo, root: Path, role: str, given: Optional[str]) -> Optional[Path]:
+    """The list file of a role ("train", "val", "test"): the one given, else the dataset's own; None if there is none."""
+    if given is not None:
+        if not Path(given).is_file():
+            raise InputError(f"--{role}_list {given}: no such file")
+        return Path(given)
+    names = getattr(info, f"{role}_lists")
+    return next((root / name for name in names if (root / name).is_file()), None)
+
+
+def require_list(info: DatasetInfo, root: Path, role: str, given: Optional[str]) -> Path:
+    """`find_list`, but a missing list is an InputError that names the mend."""
+    path = find_list(info, root, role, given)
+    if path is None:
+        names = " or ".join(getattr(info, f"{role}_lists"))
+        raise InputError(f"{root}: no {names} here; name a list with --{role}_list (the splits: dataloaders/lists/)")
+    return path
+
+
+def open_volumes(info: DatasetInfo, root: Path, path: Path) -> VolumeDataset:
+    """The volumes of a list; raises InputError for entries without a file."""
+    entries = read_list(path)
+    return VolumeDataset(info, entries, resolve_all(root, info.volume_paths, entries, path))
+
+
+def load_training_data(args: argparse.Namespace, strong: bool = True) -> TrainingData:
+    """Find, read and check all that a 2-D run needs. Writes nothing; raises InputError for whatever a user can mend.
+
+    Reads of `args`: name, root_path, train_list, val_list, test_list, labelnum, labeled_cases, protocol,
+    holdout_cases, patch_size, seed.
+    """
+    info = get_dataset(args.name)
+    root = find_root(info, args.root_path)
+    train_list = require_list(info, root, "train", args.train_list)
+    entries = read_list(train_list)
+    if resolve(root, info.slice_paths, entries[0]) is None and resolve(root, info.volume_paths, entries[0]) is not None:
+        raise InputError(f"{train_list}: lists volumes ({entries[0]}), training needs a list of slices")
+    names, rule = labelled_cases(info, entries, args.labelnum, args.labeled_cases)
+
+    selection, selection_rule, held_out = _selection(args, info, root, entries, names)
+    entries = [entry for entry in entries if case_of(entry) not in held_out]
+    paths = resolve_all(root, info.slice_paths, entries, train_list)
+    labelled = [index for index, entry in enumerate(entries) if case_of(entry) in names]
+    taken = set(labelled)
+    unlabelled = [index for index in range(len(entries)) if index not in taken]
+    selection.check()
+    train = SliceDataset(paths, labelled, info, args.patch_size or info.patch_size, args.seed, strong)
+
+    cases = len({case_of(entry) for entry in entries})
+    expected = info.expected.get("train")
+    summary = [
+        f"data: {info.name} in {root}, classes {', '.join(info.classes)}",
+        f"training list: {train_list.name}, {cases} cases, {len(entries)} slices"
+        + ("" if expected in (None, len(entries)) else f" (the published list has {expected} slices)"),
+        f"labelled: {len(names)} cases ({rule}), {len(labelled)} slices, {len(labelled) / len(entries):.1%} of the slices: "
+        + ", ".join(names if len(names) <= 20 else [*names[:20], "..."]),
+        f"unlabelled: {cases - len(names)} cases, {len(unlabelled)} slices",
+        f"selection of the best weights: {selection_rule}",
+        *_overlap_warnings(info, root, args, entries, selection.names),
+    ]
+    lists = {"train": list_hash(entries), "selection": list_hash(selection.names)}
+    return TrainingData(info, root, train, labelled, unlabelled, names, selection, selection_rule, lists, summary)
+
+
+def _selection(args, info: DatasetInfo, root: Path, entries: Sequence[str], labelled: Sequence[str]):
+    """The volumes that select the best weights, the rule in words, and the cases it takes out of training."""
+    val_list = find_list(info, root, "val", args.val_list)
+    if val_list is not None:
+        volumes = open_volumes(info, root, val_list)
+        return volumes, f"mean Dice on {val_list.name} ({len(volumes)} volumes)", set()
+    if args.protocol == "paper":
+        test_list = require_list(info, root, "test", args.test_list)
+        volumes = open_volumes(info, root, test_list)
+        rule = f"mean Dice on the TEST list {test_list.name} ({len(volumes)} volumes): {info.name} has no validation list"
+        return volumes, rule + " and the released programs select so; --protocol holdout selects on training cases", set()
+    spare = [case for case in dict.fromkeys(map(case_of, entries)) if case not in labelled]
+    if len(spare) <= args.holdout_cases:
+        raise InputError(
+            f"--protocol holdout takes {args.holdout_cases} unlabelled cases out of training, "
+            f"the list has {len(spare)}: lower --holdout_cases or name a --val_list"
+        )
+    held_out = spare[len(spare) - args.holdout_cases :]
+    sources = []
+    for case in held_out:
+        slices = sorted((entry for entry in entries if case_of(entry) == case), key=slice_number)
+        sources.append(resolve_all(root, info.slice_paths, slices, root))
+    rule = f"mean Dice on {len(held_out)} unlabelled training cases held out of training: {', '.join(held_out)}"
+    return VolumeDataset(info, held_out, sources), rule, set(held_out)
+
+
+def _overlap_warnings(info: DatasetInfo, root: Path, args, entries: Sequence[str], selection: Sequence[str]) -> list[str]:
+    """A line for each pair of lists that share cases though they should not."""
+    warnings = []
+    shared = sorted({case_of(entry) for entry in entries} & {case_of(entry) for entry in selection})
+    if shared:
+        warnings.append(f"WARNING: {len(shared)} cases train and select: {', '.join(shared[:5])}")
+    test_list = find_list(info, root, "test", args.test_list)
+    if test_list is not None and find_list(info, root, "val", args.val_list) is not None:
+        shared = sorted({case_of(entry) for entry in read_list(test_list)} & {case_of(entry) for entry in selection})
+        if shared:
+            warnings.append(f"WARNING: {len(shared)} cases are in the validation and the test list: {', '.join(shared[:5])}")
+    return warnings

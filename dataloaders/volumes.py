@@ -1,0 +1,45 @@
+"""Whole volumes for evaluation, read one at a time so that memory stays that of one case."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Sequence, Union
+
+import numpy as np
+from tqdm import tqdm
+
+from dataloaders.datasets import DatasetInfo
+from dataloaders.reading import read_case
+
+
+class Case(NamedTuple):
+    """One volume: image float32 and label uint8, both (Z, H, W) in 2-D datasets, the array's own axes in 3-D ones."""
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+
+
+class VolumeDataset:
+    """The cases of one list. A case's source is one h5 file, or a list of slice files in the order to stack them."""
+
+    def __init__(self, info: DatasetInfo, names: Sequence[str], sources: Sequence[Union[Path, List[Path]]]):
+        self.info, self.names, self.sources = info, list(names), list(sources)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Case:
+        source = self.sources[index]
+        checks = {"num_classes": self.info.num_classes, "unit_range": self.info.dims == 2}
+        if isinstance(source, list):
+            slices = [read_case(path, 2, **checks) for path in source]
+            return Case(self.names[index], *(np.stack(arrays) for arrays in zip(*slices)))
+        return Case(self.names[index], *read_case(source, 3, **checks))
+
+    def __iter__(self) -> Iterator[Case]:
+        return (self[index] for index in range(len(self)))
+
+    def check(self) -> None:
+        """Read every case once; raises InputError at the first that is not as it should be."""
+        for index in tqdm(range(len(self)), desc="checking volumes", unit="volume", leave=False, disable=None):
+            self[index]

@@ -1,0 +1,47 @@
+"""The one rule by which a device is chosen, and what makes runs repeat on it."""
+from __future__ import annotations
+
+import os
+import random
+from typing import Optional
+
+import numpy as np
+import torch
+
+from dataloaders.errors import InputError
+
+
+def pick_device(gpu: Optional[int]) -> torch.device:
+    """`--gpu N` picks that CUDA device and is an error where there is none; without it CUDA if there is any, else CPU."""
+    if gpu is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        raise InputError(f"--gpu {gpu}: PyTorch {torch.__version__} sees no CUDA device; leave --gpu out to run on the CPU")
+    if not 0 <= gpu < torch.cuda.device_count():
+        raise InputError(f"--gpu {gpu}: there are the CUDA devices 0 to {torch.cuda.device_count() - 1}")
+    return torch.device("cuda", gpu)
+
+
+def describe_device(device: torch.device) -> str:
+    """A line for the log that says loudly when a run is on the CPU."""
+    if device.type == "cuda":
+        return f"device: {torch.cuda.get_device_name(device)} ({device})"
+    return f"device: CPU with {torch.get_num_threads()} threads: NO CUDA DEVICE IS USED, full-size training takes weeks"
+
+
+def set_seed(seed: int, deterministic: bool) -> None:
+    """Seed Python, NumPy and torch; float32 means float32 (no TF32). Runs on a CPU repeat bit for bit as it is."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A seed for the draws that a step makes on the device (dropout), so that a resumed run makes the same."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1, dtype=np.uint64)[0] >> 1)

@@ -1,0 +1,53 @@
+"""Prototype memory and cross-contrast loss. Source: docs/METHODS.md section 1; arXiv 2507.20729."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+EPSILON = 1e-8
+
+
+class PrototypeMemory(nn.Module):
+    """For each class a ring of `max_size` entries (a feature, a weight), all zero at first; saved with a checkpoint.
+
+    Every enqueue writes one entry for every class, so the classes share one pointer.
+    """
+
+    def __init__(self, num_classes: int, max_size: int = 128, channels: int = 16):
+        super().__init__()
+        self.register_buffer("features", torch.zeros(num_classes, max_size, channels))
+        self.register_buffer("weights", torch.zeros(num_classes, max_size))
+        self.register_buffer("pointer", torch.zeros(1, dtype=torch.long))
+
+    @torch.no_grad()
+    def enqueue(self, prob: torch.Tensor, feat: torch.Tensor) -> None:
+        """Add a batch: prob (B, C, H, W), feat (B, channels, H, W).
+
+        A class that no image's arg-max contains writes a zero entry of weight 0.
+        """
+        prob, feat = prob.to(self.features.dtype).flatten(2), feat.to(self.features.dtype).flatten(2)
+        # per image and class: the probability-weighted mean of the features over the pixels
+        image_feat = torch.einsum("bcn,bkn->bck", prob, feat) / (prob.sum(dim=2, keepdim=True) + EPSILON)
+        present = F.one_hot(prob.argmax(dim=1), prob.shape[1]).amax(dim=1).to(prob.dtype)  # (B, C)
+        # the mean over those images whose arg-max contains the class; the weight is a sum over all images
+        entry = (present[:, :, None] * image_feat).sum(dim=0) / (present.sum(dim=0)[:, None] + EPSILON)
+        weight = prob.mean(dim=2).sum(dim=0) * present.amax(dim=0)
+        self.features.index_copy_(1, self.pointer, entry[:, None])
+        self.weights.index_copy_(1, self.pointer, weight[:, None])
+        self.pointer.copy_((self.pointer + 1) % self.weights.shape[1])
+
+    def prototypes(self) -> torch.Tensor:
+        """The weighted mean of each class's ring: (C, channels); zeros for a class never seen."""
+        weighted = (self.weights[:, :, None] * self.features).sum(dim=1)
+        return weighted / (self.weights.sum(dim=1, keepdim=True) + EPSILON)
+
+
+def contrast_loss(z: torch.Tensor, proto: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """CE of the cosines of each pixel's feature with each class's prototype, no temperature; gradients through z only.
+
+    z (B, channels, H, W), proto (C, channels), label (B, H, W).
+    """
+    z = F.normalize(z.to(proto.dtype), dim=1)
+    scores = torch.einsum("bkhw,ck->bchw", z, F.normalize(proto.detach(), dim=1))
+    return F.cross_entropy(scores, label)
