@@ -3,6 +3,7 @@
 NumPy throughout, since its results do not depend on the number of threads: the same run with any number of workers.
 Source: docs/METHODS.md section 1, "Augmentation".
 """
+
 from __future__ import annotations
 
 from typing import NamedTuple, Optional

@@ -3,6 +3,7 @@
 To add a dataset, add one `DatasetInfo` to `DATASETS`; every script then knows its name.
 Sources: docs/DATA.md and docs/PROTOCOLS.md.
 """
+
 from __future__ import annotations
 
 import os
@@ -153,7 +154,7 @@ def find_root(info: DatasetInfo, root_path: Optional[str] = None) -> Path:
 
 
 def case_of(entry: str) -> str:
-    """The case that a list's entry belongs to: patient001_frame01_slice_3 -> patient001, case0005_slice012 -> case0005."""
+    """The case of a list's entry: patient001_frame01_slice_3 -> patient001, case0005_slice012 -> case0005."""
     return re.sub(r"(_frame\d+)?(_slice_?\d+)?$", "", entry)
 
 
@@ -174,7 +175,11 @@ def labelled_cases(
     if labeled_cases is not None:
         flag, rule, wanted = f"--labeled_cases {labeled_cases}", "no published protocol", labeled_cases
     elif labelnum in info.protocols:
-        flag, rule, wanted = f"--labelnum {labelnum}", f"protocol {labelnum} {info.labelnum_unit}", info.protocols[labelnum]
+        flag, rule, wanted = (
+            f"--labelnum {labelnum}",
+            f"protocol {labelnum} {info.labelnum_unit}",
+            info.protocols[labelnum],
+        )
     elif info.any_labelnum and labelnum is not None:
         flag, rule, wanted = f"--labelnum {labelnum}", "no published protocol", labelnum
     else:
@@ -191,5 +196,7 @@ def labelled_cases(
             raise InputError(f"{flag}: the training list lacks the labelled cases {', '.join(missing)}")
         return [case for case in cases if case in wanted], rule
     if not 1 <= wanted <= len(cases):
-        raise InputError(f"{flag} means {wanted} cases, the training list has {len(cases)}: use --labeled_cases 1..{len(cases)}")
+        raise InputError(
+            f"{flag} means {wanted} cases, the training list has {len(cases)}: use --labeled_cases 1..{len(cases)}"
+        )
     return cases[:wanted], rule

@@ -1,4 +1,5 @@
 """Reading lists and h5 files, with every check a file has to pass. All errors are InputError and name the file."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,4 +1,5 @@
 """Nearest-neighbour zoom, pixel for pixel what scipy.ndimage.zoom(order=0) gives, as an index map for each axis."""
+
 from __future__ import annotations
 
 from functools import lru_cache

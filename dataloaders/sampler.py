@@ -1,4 +1,5 @@
 """The two-stream batch sampler, shared by 2-D and 3-D training."""
+
 from __future__ import annotations
 
 from functools import lru_cache
@@ -6,6 +7,8 @@ from typing import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
+
+from dataloaders.seeding import generator
 
 
 class TwoStreamBatches(Sampler):
@@ -35,7 +38,7 @@ class TwoStreamBatches(Sampler):
         self._pass = lru_cache(maxsize=8)(self._shuffled)
 
     def _shuffled(self, stream: int, epoch: int, number: int) -> np.ndarray:
-        rng = np.random.default_rng((self.seed, epoch, stream, number))
+        rng = generator(self.seed, "batches", epoch, stream, number)
         return rng.permutation(self.streams[stream])
 
     def batch(self, iteration: int) -> list[int]:

@@ -1,4 +1,5 @@
 """Training slices, decoded and checked once into memory, and their augmented batches."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from dataloaders.augmentation import apply_strong, apply_weak, draw_strong, draw_weak
 from dataloaders.datasets import DatasetInfo
 from dataloaders.reading import read_case
+from dataloaders.seeding import generator
 
 
 class SliceDataset(Dataset):
@@ -49,7 +51,7 @@ class SliceDataset(Dataset):
         image_w, image_s = (np.empty(shape, dtype=np.float32) for _ in range(2))
         label = np.zeros(shape, dtype=np.uint8)
         for position, index in enumerate(indices):
-            rng = np.random.default_rng((self.seed, iteration, position))
+            rng = generator(self.seed, "augmentation", iteration, position)
             weak = draw_weak(rng)
             image_w[position] = apply_weak(self.images[index], weak, self.patch_size)
             if self.labels[index] is not None:

@@ -1,4 +1,5 @@
-"""What a training run reads: the training list split into labelled and unlabelled, and the cases that select weights."""
+"""What a training run reads: labelled and unlabelled training data, and the cases that select the best weights."""
+
 from __future__ import annotations
 
 import argparse
@@ -21,6 +22,7 @@ class TrainingData:
 
     info: DatasetInfo
     root: Path
+    patch_size: Sequence[int]
     train: Dataset
     labelled: list[int]
     unlabelled: list[int]
@@ -32,7 +34,7 @@ class TrainingData:
 
 
 def find_list(info: DatasetInfo, root: Path, role: str, given: Optional[str]) -> Optional[Path]:
-    """The list file of a role ("train", "val", "test"): the one given, else the dataset's own; None if there is none."""
+    """The list file of a role ("train", "val", "test"): the one given, else the dataset's own, or None."""
     if given is not None:
         if not Path(given).is_file():
             raise InputError(f"--{role}_list {given}: no such file")
@@ -77,7 +79,8 @@ def load_training_data(args: argparse.Namespace, strong: bool = True) -> Trainin
     taken = set(labelled)
     unlabelled = [index for index in range(len(entries)) if index not in taken]
     selection.check()
-    train = SliceDataset(paths, labelled, info, args.patch_size or info.patch_size, args.seed, strong)
+    patch_size = tuple(args.patch_size or info.patch_size)
+    train = SliceDataset(paths, labelled, info, patch_size, args.seed, strong)
 
     cases = len({case_of(entry) for entry in entries})
     expected = info.expected.get("train")
@@ -92,7 +95,9 @@ def load_training_data(args: argparse.Namespace, strong: bool = True) -> Trainin
         *_overlap_warnings(info, root, args, entries, selection.names),
     ]
     lists = {"train": list_hash(entries), "selection": list_hash(selection.names)}
-    return TrainingData(info, root, train, labelled, unlabelled, names, selection, selection_rule, lists, summary)
+    return TrainingData(
+        info, root, patch_size, train, labelled, unlabelled, names, selection, selection_rule, lists, summary
+    )
 
 
 def _selection(args, info: DatasetInfo, root: Path, entries: Sequence[str], labelled: Sequence[str]):
@@ -104,8 +109,14 @@ def _selection(args, info: DatasetInfo, root: Path, entries: Sequence[str], labe
     if args.protocol == "paper":
         test_list = require_list(info, root, "test", args.test_list)
         volumes = open_volumes(info, root, test_list)
-        rule = f"mean Dice on the TEST list {test_list.name} ({len(volumes)} volumes): {info.name} has no validation list"
-        return volumes, rule + " and the released programs select so; --protocol holdout selects on training cases", set()
+        rule = (
+            f"mean Dice on the TEST list {test_list.name} ({len(volumes)} volumes): {info.name} has no validation list"
+        )
+        return (
+            volumes,
+            rule + " and the released programs select so; --protocol holdout selects on training cases",
+            set(),
+        )
     spare = [case for case in dict.fromkeys(map(case_of, entries)) if case not in labelled]
     if len(spare) <= args.holdout_cases:
         raise InputError(
@@ -121,7 +132,9 @@ def _selection(args, info: DatasetInfo, root: Path, entries: Sequence[str], labe
     return VolumeDataset(info, held_out, sources), rule, set(held_out)
 
 
-def _overlap_warnings(info: DatasetInfo, root: Path, args, entries: Sequence[str], selection: Sequence[str]) -> list[str]:
+def _overlap_warnings(
+    info: DatasetInfo, root: Path, args, entries: Sequence[str], selection: Sequence[str]
+) -> list[str]:
     """A line for each pair of lists that share cases though they should not."""
     warnings = []
     shared = sorted({case_of(entry) for entry in entries} & {case_of(entry) for entry in selection})
@@ -131,5 +144,7 @@ def _overlap_warnings(info: DatasetInfo, root: Path, args, entries: Sequence[str
     if test_list is not None and find_list(info, root, "val", args.val_list) is not None:
         shared = sorted({case_of(entry) for entry in read_list(test_list)} & {case_of(entry) for entry in selection})
         if shared:
-            warnings.append(f"WARNING: {len(shared)} cases are in the validation and the test list: {', '.join(shared[:5])}")
+            warnings.append(
+                f"WARNING: {len(shared)} cases are in the validation and the test list: {', '.join(shared[:5])}"
+            )
     return warnings

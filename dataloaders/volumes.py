@@ -1,4 +1,5 @@
 """Whole volumes for evaluation, read one at a time so that memory stays that of one case."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,4 +1,5 @@
 """From a network's name to a network."""
+
 from __future__ import annotations
 
 from torch import nn

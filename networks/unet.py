@@ -3,6 +3,7 @@
 Attribute names fix the names of the parameters: checkpoints of this family load with strict=True.
 Source: docs/METHODS.md section 1.
 """
+
 from __future__ import annotations
 
 import torch

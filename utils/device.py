@@ -1,4 +1,5 @@
 """The one rule by which a device is chosen, and what makes runs repeat on it."""
+
 from __future__ import annotations
 
 import os
@@ -9,14 +10,17 @@ import numpy as np
 import torch
 
 from dataloaders.errors import InputError
+from dataloaders.seeding import generator
 
 
 def pick_device(gpu: Optional[int]) -> torch.device:
-    """`--gpu N` picks that CUDA device and is an error where there is none; without it CUDA if there is any, else CPU."""
+    """`--gpu N` picks that CUDA device, an error where there is none; without it CUDA if there is any, else the CPU."""
     if gpu is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not torch.cuda.is_available():
-        raise InputError(f"--gpu {gpu}: PyTorch {torch.__version__} sees no CUDA device; leave --gpu out to run on the CPU")
+        raise InputError(
+            f"--gpu {gpu}: PyTorch {torch.__version__} sees no CUDA device; leave --gpu out to run on the CPU"
+        )
     if not 0 <= gpu < torch.cuda.device_count():
         raise InputError(f"--gpu {gpu}: there are the CUDA devices 0 to {torch.cuda.device_count() - 1}")
     return torch.device("cuda", gpu)
@@ -26,7 +30,9 @@ def describe_device(device: torch.device) -> str:
     """A line for the log that says loudly when a run is on the CPU."""
     if device.type == "cuda":
         return f"device: {torch.cuda.get_device_name(device)} ({device})"
-    return f"device: CPU with {torch.get_num_threads()} threads: NO CUDA DEVICE IS USED, full-size training takes weeks"
+    return (
+        f"device: CPU with {torch.get_num_threads()} threads: NO CUDA DEVICE IS USED, too slow for full-size training"
+    )
 
 
 def set_seed(seed: int, deterministic: bool) -> None:
@@ -44,4 +50,4 @@ def set_seed(seed: int, deterministic: bool) -> None:
 
 def step_seed(seed: int, step: int) -> int:
     """A seed for the draws that a step makes on the device (dropout), so that a resumed run makes the same."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, dtype=np.uint64)[0] >> 1)
+    return int(generator(seed, "dropout", step).integers(2**63))

@@ -1,4 +1,5 @@
 """The teacher as an exponential moving average of the student. Source: docs/METHODS.md sections 1 and 3."""
+
 from __future__ import annotations
 
 import torch

@@ -1,4 +1,5 @@
 """Losses on probabilities and labels. Source: docs/METHODS.md section 1, "Dice loss"."""
+
 from __future__ import annotations
 
 from typing import Optional

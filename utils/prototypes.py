@@ -1,4 +1,5 @@
 """Prototype memory and cross-contrast loss. Source: docs/METHODS.md section 1; arXiv 2507.20729."""
+
 from __future__ import annotations
 
 import torch
@@ -26,7 +27,10 @@ class PrototypeMemory(nn.Module):
 
         A class that no image's arg-max contains writes a zero entry of weight 0.
         """
-        prob, feat = prob.to(self.features.dtype).flatten(2), feat.to(self.features.dtype).flatten(2)
+        with torch.autocast(prob.device.type, enabled=False):
+            self._write(prob.to(self.features.dtype).flatten(2), feat.to(self.features.dtype).flatten(2))
+
+    def _write(self, prob: torch.Tensor, feat: torch.Tensor) -> None:
         # per image and class: the probability-weighted mean of the features over the pixels
         image_feat = torch.einsum("bcn,bkn->bck", prob, feat) / (prob.sum(dim=2, keepdim=True) + EPSILON)
         present = F.one_hot(prob.argmax(dim=1), prob.shape[1]).amax(dim=1).to(prob.dtype)  # (B, C)
@@ -48,6 +52,7 @@ def contrast_loss(z: torch.Tensor, proto: torch.Tensor, label: torch.Tensor) -> 
 
     z (B, channels, H, W), proto (C, channels), label (B, H, W).
     """
-    z = F.normalize(z.to(proto.dtype), dim=1)
-    scores = torch.einsum("bkhw,ck->bchw", z, F.normalize(proto.detach(), dim=1))
-    return F.cross_entropy(scores, label)
+    with torch.autocast(z.device.type, enabled=False):
+        z = F.normalize(z.to(proto.dtype), dim=1)
+        scores = torch.einsum("bkhw,ck->bchw", z, F.normalize(proto.detach(), dim=1))
+        return F.cross_entropy(scores, label)

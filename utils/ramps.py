@@ -1,4 +1,5 @@
 """Schedules over iterations. Source: docs/METHODS.md section 1, "Ramp" and "Optimiser"."""
+
 from __future__ import annotations
 
 import math

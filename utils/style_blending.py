@@ -1,4 +1,5 @@
 """Style-guided distribution blending. Source: docs/METHODS.md section 1; arXiv 2507.20729."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,0 +1,75 @@
+"""Files that must survive a kill: written to a temporary name, flushed, renamed. Loading never runs pickled code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import torch
+
+from dataloaders.errors import InputError
+
+CHECKPOINT, PREVIOUS = "checkpoint.pth", "checkpoint_prev.pth"
+
+
+def _write(path: Path, mode: str, fill: Callable[[Any], None]) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, mode) as file:
+        fill(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def save_tensors(data: dict, path: Path) -> None:
+    """Write a dictionary of tensors and plain values; the old file stays until the new one is whole on the disk."""
+    _write(Path(path), "wb", lambda file: torch.save(data, file))
+
+
+def save_text(text: str, path: Path) -> None:
+    """The same for text."""
+    _write(Path(path), "w", lambda file: file.write(text))
+
+
+def save_json(data: dict, path: Path) -> None:
+    """The same for JSON."""
+    save_text(json.dumps(data, indent=2) + "\n", path)
+
+
+def load_tensors(path: Path) -> dict:
+    """Read what `save_tensors` wrote, onto the CPU; raises InputError for a damaged file or one with code in it."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: damaged or not a file of plain tensors ({reason})") from error
+
+
+def save_checkpoint(data: dict, folder: Path) -> None:
+    """Write checkpoint.pth and keep the one before it as checkpoint_prev.pth."""
+    temporary = folder / (CHECKPOINT + ".new")
+    save_tensors(data, temporary)
+    if (folder / CHECKPOINT).exists():
+        os.replace(folder / CHECKPOINT, folder / PREVIOUS)
+    os.replace(temporary, folder / CHECKPOINT)
+
+
+def load_checkpoint(folder: Path, say: Callable[[str], None] = print) -> Optional[dict]:
+    """The newest whole checkpoint of a run's folder, None where there is none.
+
+    A damaged one is named, set aside as *.damaged, and the one before it is used. Raises InputError where all are.
+    """
+    names = [name for name in (CHECKPOINT, PREVIOUS) if (folder / name).exists()]
+    for name in names:
+        try:
+            return load_tensors(folder / name)
+        except InputError as error:
+            say(f"WARNING: {error}")
+            os.replace(folder / name, folder / (name + ".damaged"))
+            say(f"WARNING: set aside as {name}.damaged")
+    if names:
+        raise InputError(f"{folder}: no whole checkpoint is left; move the folder away to start anew")
+    return None

@@ -1,0 +1,129 @@
+"""Dice, Jaccard, 95HD and ASD with MedPy's definitions and values, on numpy and scipy.
+
+Surfaces and distances are computed once for a class, on the crop that holds both objects.
+Distances are in voxels with spacing None, else in the spacing's unit (mm). Empty masks: docs/PROTOCOLS.md.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Optional, Sequence
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+METRICS = ("dice", "jaccard", "hd95", "asd")
+
+
+def case_metrics(
+    pred: np.ndarray,
+    label: np.ndarray,
+    num_classes: int,
+    spacing: Optional[Sequence[float]] = None,
+    metrics: Sequence[str] = METRICS,
+) -> dict[str, np.ndarray]:
+    """The metrics of one case: for each name an array over the foreground classes 1 .. num_classes-1.
+
+    pred, label: whole numbers of one shape. Where a mask is empty: both empty is Dice and Jaccard 1, one empty is 0;
+    distances are undefined there (NaN), never 0.
+    """
+    if pred.shape != label.shape:
+        raise ValueError(f"prediction {pred.shape} and label {label.shape} differ in shape")
+    boxes = [ndimage.find_objects(array.astype(np.int32, copy=False), num_classes - 1) for array in (pred, label)]
+    values = {name: np.full(num_classes - 1, np.nan) for name in metrics}
+    for index, (pred_box, label_box) in enumerate(zip(*boxes)):
+        if pred_box is None or label_box is None:
+            both_empty = float(pred_box is None and label_box is None)
+            for name in {"dice", "jaccard"} & set(metrics):
+                values[name][index] = both_empty
+            continue
+        crop = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(pred_box, label_box))
+        for name, value in binary_metrics(pred[crop] == index + 1, label[crop] == index + 1, spacing, metrics).items():
+            values[name][index] = value
+    return values
+
+
+def binary_metrics(
+    pred: np.ndarray, label: np.ndarray, spacing: Optional[Sequence[float]] = None, metrics: Sequence[str] = METRICS
+) -> dict[str, float]:
+    """The metrics of two boolean masks, neither of them empty.
+
+    asd is one-directional (prediction to label); hd95 the 95th percentile of both directions joined.
+    """
+    intersection, size = np.count_nonzero(pred & label), np.count_nonzero(pred) + np.count_nonzero(label)
+    values = {"dice": 2 * intersection / size, "jaccard": intersection / (size - intersection)}
+    if "hd95" in metrics or "asd" in metrics:
+        pred_border, label_border = surface(pred), surface(label)
+        to_label = surface_distances(pred_border, label_border, spacing)
+        values["asd"] = to_label.mean()
+        if "hd95" in metrics:
+            to_pred = surface_distances(label_border, pred_border, spacing)
+            values["hd95"] = np.percentile(np.concatenate([to_label, to_pred]), 95)
+    return {name: float(values[name]) for name in metrics}
+
+
+def surface(mask: np.ndarray) -> np.ndarray:
+    """The voxels of a mask with a face neighbour outside it; outside the array counts as outside the mask."""
+    padded = np.pad(mask, 1)
+    inside = (slice(1, -1),) * mask.ndim
+    eroded = mask.copy()
+    for axis in range(mask.ndim):
+        for shifted in (slice(0, -2), slice(2, None)):
+            eroded &= padded[inside[:axis] + (shifted,) + inside[axis + 1 :]]
+    return mask & ~eroded
+
+
+def surface_distances(source: np.ndarray, target: np.ndarray, spacing: Optional[Sequence[float]] = None) -> np.ndarray:
+    """The Euclidean distance from each voxel of the surface `source` to the nearest voxel of the surface `target`.
+
+    Most voxels of a sensible prediction have a near neighbour, which is looked up shell by shell. The rest is left to
+    a KD-tree on the target's voxels, or to a distance transform of the whole crop, whichever costs less.
+    """
+    scale = np.ones(source.ndim) if spacing is None else np.asarray(spacing, dtype=float)
+    points, num_target = np.flatnonzero(source), np.count_nonzero(target)
+    if len(points) > source.size / 16:
+        return ndimage.distance_transform_edt(~target, sampling=spacing)[source]
+    distances, far = _near_distances(points, target, scale)
+    # measured, in microseconds: a query 3, a point of the tree 0.5, a voxel of the transform 0.1
+    if 3 * len(far) + 0.5 * num_target > 0.1 * source.size:
+        return ndimage.distance_transform_edt(~target, sampling=spacing)[source]
+    if len(far):
+        targets, queries = (
+            np.stack(np.unravel_index(flat, source.shape), axis=1) * scale
+            for flat in (np.flatnonzero(target), points[far])
+        )
+        distances[far] = cKDTree(targets, balanced_tree=False, compact_nodes=False).query(queries)[0]
+    return distances
+
+
+def _near_distances(points: np.ndarray, target: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distances of those points (flat indices) that have a target voxel in a ball of about 260, and which have none."""
+    shells, reach = _shells(tuple(scale))
+    padded = np.pad(target, [(r, r) for r in reach])
+    strides = np.array(padded.strides) // padded.itemsize
+    padded = padded.ravel()
+    position = sum(
+        (axis + r) * stride for axis, r, stride in zip(np.unravel_index(points, target.shape), reach, strides)
+    )
+    far = np.arange(len(points))  # those still without a neighbour
+    distances = np.zeros(len(points))
+    for length, offsets in shells:
+        found = padded[position[:, None] + offsets @ strides].any(axis=1)
+        distances[far[found]] = length
+        position, far = position[~found], far[~found]
+        if len(far) == 0:
+            break
+    return distances, far
+
+
+@lru_cache(maxsize=64)
+def _shells(scale: tuple[float, ...]) -> tuple[list, np.ndarray]:
+    """The voxel offsets in a ball of about 260 voxels, grouped by length, short to long; the ball's reach by axis."""
+    radius = (65 * np.prod(scale)) ** (1 / len(scale))
+    reach = np.floor(radius / np.array(scale)).astype(int)
+    offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1).reshape(
+        -1, len(scale)
+    )
+    lengths = np.sqrt(((offsets * scale) ** 2).sum(axis=1))
+    return [(length, offsets[lengths == length]) for length in np.unique(lengths[lengths <= radius])], reach

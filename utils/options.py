@@ -1,0 +1,172 @@
+"""The flags that the training scripts share, and how a script ends on bad input."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from typing import Callable, Mapping, NoReturn, Optional, Sequence
+
+from dataloaders.datasets import ALIASES, DATASETS, get_dataset
+from dataloaders.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line; every flag's help shows its default."""
+
+    def __init__(self, **kwargs):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def one_line_errors(main: Callable) -> Callable:
+    """Decorate a script's main(argv): an InputError becomes one line on stderr and exit code 2.
+
+    A run that diverged (FloatingPointError) ends the same way with exit code 1.
+    """
+
+    @functools.wraps(main)
+    def wrapper(argv: Optional[Sequence[str]] = None):
+        try:
+            return main(argv)
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from error
+        except FloatingPointError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(1) from error
+
+    return wrapper
+
+
+def positive(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+def not_negative(text: str) -> int:
+    """An argparse type: a whole number of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {text}")
+    return value
+
+
+def add_data_flags(parser: argparse.ArgumentParser, dims: int, labelnum: int) -> None:
+    """Flags that say what is read. `dims`: the dimension of the datasets that the script trains on."""
+    group = parser.add_argument_group("data")
+    names = [name for name, info in DATASETS.items() if info.dims == dims]
+    names += [alias for alias, name in ALIASES.items() if name in names]
+    group.add_argument(
+        "--name", "--dataset_name", default=names[0], choices=names, help="dataset (default: %(default)s)"
+    )
+    group.add_argument(
+        "--labelnum", type=int, default=labelnum,
+        help="labelled part by the dataset's protocol: per cent for ACDC and Synapse, volumes for LA, Pancreas, IAN "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--labeled_cases", type=positive, metavar="N",
+        help="instead of --labelnum: label the first N cases (patients) of the training list (default: not used)",
+    )  # fmt: skip
+    group.add_argument("--root_path", help="the dataset's own folder (default: its name under $DATASET_HOME)")
+    for role in ("train", "val", "test"):
+        group.add_argument(f"--{role}_list", metavar="FILE", help=f"{role} list (default: the dataset's own)")
+    group.add_argument(
+        "--protocol", choices=("paper", "holdout"), default="paper",
+        help="how the best weights are selected where there is no validation list: on the test list as the released "
+        "programs do, or on unlabelled training cases held out (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--holdout_cases", type=positive, default=4, metavar="K",
+        help="cases that --protocol holdout takes out of training (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--patch_size", type=positive, nargs=dims, metavar=("H", "W", "D")[:dims],
+        help="size of the network's input in pixels, each divisible by 16 (default: the dataset's)",
+    )  # fmt: skip
+
+
+def add_training_flags(parser: argparse.ArgumentParser, batch_size: int, max_iterations: int) -> None:
+    """Flags of the shared loop, with the paper's values as defaults."""
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--max_iterations", type=positive, default=max_iterations, help="iterations (default: %(default)s, the paper's)"
+    )
+    group.add_argument(
+        "--batch_size", type=positive, default=batch_size, help="images in a batch (default: %(default)s, the paper's)"
+    )
+    group.add_argument(
+        "--labeled_bs", type=positive, default=batch_size // 2,
+        help="labelled images in a batch (default: %(default)s, the paper's)",
+    )  # fmt: skip
+    group.add_argument(
+        "--base_lr", type=float, default=0.01, help="learning rate of SGD, constant (default: %(default)s)"
+    )
+    group.add_argument("--seed", type=not_negative, default=1337, help="seed of all draws (default: %(default)s)")
+    group.add_argument(
+        "--amp", choices=("off", "fp16", "bf16"), default="off",
+        help="automatic mixed precision; off is float32, the paper's (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--deterministic", action="store_true",
+        help="on CUDA: deterministic algorithms where torch has them; a CPU run repeats bit for bit anyway (default: off)",
+    )  # fmt: skip
+
+
+def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict]) -> None:
+    """Flags that name a run, place it and time its records."""
+    group = parser.add_argument_group("run")
+    group.add_argument(
+        "--preset", choices=tuple(presets), metavar="NAME",
+        help="a baseline or ablation, a set of flag values; flags given besides go before it (default: the full method)",
+    )  # fmt: skip
+    group.add_argument("--exp", help="added to the run folder's name (default: the preset's name)")
+    group.add_argument("--output_dir", default="runs", help="parent of the runs' folders (default: %(default)s)")
+    group.add_argument(
+        "--gpu", type=int, metavar="N", help="CUDA device (default: the first if there is any, else the CPU)"
+    )
+    group.add_argument(
+        "--num_workers", type=not_negative, default=2,
+        help="processes that load and augment; 0: none beside the training itself (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--val_interval", type=positive, default=200, help="iterations between validations (default: %(default)s)"
+    )
+    group.add_argument(
+        "--save_interval", type=positive, default=200, help="iterations between checkpoints (default: %(default)s)"
+    )
+    group.add_argument(
+        "--log_interval", type=positive, default=20, help="iterations between log rows (default: %(default)s)"
+    )
+
+
+def parse(
+    parser: argparse.ArgumentParser, presets: Mapping[str, dict], argv: Optional[Sequence[str]]
+) -> argparse.Namespace:
+    """Parse, with the chosen preset's values as defaults, and check what concerns several flags at once."""
+    preset = parser.parse_args(argv).preset
+    parser.set_defaults(**presets.get(preset, {}))
+    args = parser.parse_args(argv)
+    args.name = get_dataset(args.name).name
+    if args.labeled_bs >= args.batch_size:
+        parser.error(
+            f"--labeled_bs {args.labeled_bs} must be less than --batch_size {args.batch_size}: "
+            "the rest of the batch is unlabelled"
+        )
+    if args.patch_size and any(size % 16 for size in args.patch_size):
+        parser.error(f"--patch_size {' '.join(map(str, args.patch_size))}: each must be divisible by 16")
+    return args
+
+
+def preset_help(presets: Mapping[str, dict]) -> str:
+    """The presets and their flags, for a parser's epilog."""
+    lines = ["presets:"]
+    for name, values in presets.items():
+        lines.append(f"  {name:<16} " + " ".join(f"--{flag} {value}" for flag, value in values.items()))
+    return "\n".join(lines)

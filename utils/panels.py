@@ -1,0 +1,39 @@
+"""Pictures of slices and label maps, in one fixed palette."""
+
+from __future__ import annotations
+
+from typing import Mapping, Sequence
+
+import numpy as np
+import torch
+
+# One colour a label, told apart by people with colour-blindness too (Okabe and Ito, 2008); label 0 is transparent.
+PALETTE = np.array(
+    [
+        [0, 0, 0], [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66],
+        [0, 114, 178], [213, 94, 0], [204, 121, 167], [153, 153, 153],
+    ],
+    dtype=np.float32,
+) / 255  # fmt: skip
+
+
+def overlay(image: np.ndarray, label: np.ndarray, opacity: float = 0.6) -> np.ndarray:
+    """A grey image (H, W) in [0, 1] with its labels (H, W) in colour: float32 (H, W, 3) in [0, 1]."""
+    grey = np.repeat(np.clip(image, 0, 1)[..., None], 3, axis=-1).astype(np.float32)
+    colour = PALETTE[label % len(PALETTE)]
+    return np.where((label > 0)[..., None], (1 - opacity) * grey + opacity * colour, grey)
+
+
+def make_panel(
+    batch: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tensor], classes: Sequence[str], rows: int = 4
+):
+    """One picture (H, W, 3): a row an image, with columns image, each label map (student, teacher, ...), ground truth.
+
+    The label maps belong to the last images of the batch; their first `rows` are drawn.
+    """
+    count = min(len(value) for value in labels.values())
+    images = batch["image_w"][-count:][:rows, 0].float().cpu().numpy()
+    maps = [value[:rows].cpu().numpy().astype(np.int64) for value in (*labels.values(), batch["label"][-count:])]
+    strips = [np.concatenate([overlay(image, image.astype(np.int64) * 0), *(overlay(image, m) for m in row)], axis=1)
+              for image, *row in zip(images, *maps)]  # fmt: skip
+    return np.concatenate(strips, axis=0)

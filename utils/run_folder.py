@@ -1,0 +1,154 @@
+"""A run's folder, the contract between all scripts: its name, config.json, log.txt, metrics.jsonl.
+
+runs/<dataset>/<method>_<labelnum>[_<exp>]/seed_<seed>/ with config.json, log.txt, metrics.jsonl, TensorBoard's
+events.*, checkpoint.pth, checkpoint_prev.pth, best.pth, last.pth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Optional
+
+import numpy
+import scipy
+import torch
+from tqdm import tqdm
+
+from dataloaders.errors import InputError
+from utils.checkpoints import save_json, save_text
+from utils.device import describe_device
+
+# These flags may differ on resume: they do not change what is computed (max_iterations may only grow).
+FREE_ON_RESUME = ("gpu", "num_workers", "save_interval", "log_interval", "max_iterations", "output_dir")
+
+
+def run_path(args: argparse.Namespace, method: str) -> Path:
+    """Where a run with these flags lives. A preset's name stands for <exp> unless one is given."""
+    amount = f"{args.labeled_cases}cases" if args.labeled_cases is not None else args.labelnum
+    exp = args.exp or args.preset
+    name = f"{method}_{amount}" + (f"_{exp}" if exp else "")
+    return Path(args.output_dir) / args.name / name / f"seed_{args.seed}"
+
+
+class RunFolder:
+    """Opens or creates a run's folder. `config` describes the run; its "flags" and "lists" must agree on resume.
+
+    Raises InputError, with nothing written, where the folder holds a run of another configuration.
+    """
+
+    def __init__(self, path: Path, config: dict):
+        self.path = Path(path)
+        existing = self._read_config()
+        if existing is not None:
+            self._compare(existing, config)
+        elif self.path.exists() and any(self.path.glob("*.pth")):
+            raise InputError(f"{self.path}: holds weights but no config.json; move it away or name another --exp")
+        self.path.mkdir(parents=True, exist_ok=True)
+        save_json({**config, **environment()}, self.path / "config.json")
+
+    def _read_config(self) -> Optional[dict]:
+        path = self.path / "config.json"
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(
+                f"{path}: not readable as JSON ({error}); move the folder away or name another --exp"
+            ) from error
+
+    def _compare(self, old: dict, new: dict) -> None:
+        for part in ("flags", "lists"):
+            for key in sorted({*old[part], *new[part]} - set(FREE_ON_RESUME)):
+                was, now = old[part].get(key), new[part].get(key)
+                if was != now:
+                    what = f"--{key}" if part == "flags" else f"the {key} list's SHA-256"
+                    raise InputError(
+                        f"{self.path}: this run was made with {what} = {was}, now it is {now}; "
+                        "give the same value to go on, or name another --exp for another run"
+                    )
+        if new["flags"]["max_iterations"] < old["flags"]["max_iterations"]:
+            raise InputError(
+                f"{self.path}: --max_iterations {new['flags']['max_iterations']} is less than this run's "
+                f"{old['flags']['max_iterations']}; it may only grow"
+            )
+
+    def say(self, line: str) -> None:
+        """Print a line above the progress bar and keep it in log.txt."""
+        tqdm.write(line)
+        sys.stdout.flush()
+        with open(self.path / "log.txt", "a") as file:
+            file.write(line + "\n")
+
+    def record(self, row: dict) -> None:
+        """Append one row to metrics.jsonl."""
+        with open(self.path / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def cut_back(self, iteration: int) -> None:
+        """Drop the rows of metrics.jsonl beyond `iteration`, and a last one that was not written whole."""
+        path = self.path / "metrics.jsonl"
+        if path.exists():
+            save_text(
+                "".join(json.dumps(row) + "\n" for row in read_metrics(path) if row["iteration"] <= iteration), path
+            )
+
+
+def open_run(args: argparse.Namespace, method: str, network: str, data, student, device) -> tuple[RunFolder, dict]:
+    """Open the folder of this run and say what it is going to do, before the first step.
+
+    `data` is a TrainingData. Returns the folder and the description that goes into the weights files. Raises
+    InputError, with nothing written, where the folder holds another configuration.
+    """
+    info = data.info
+    dataset = {"name": info.name, "dims": info.dims, "classes": list(info.classes), "patch_size": list(data.patch_size)}
+    description = {"method": method, "network": network, "dataset": dataset, "selection": data.selection_rule}
+    parameters = sum(value.numel() for value in student.parameters())
+    config = {
+        **description,
+        "flags": vars(args),
+        "lists": data.lists,
+        "labelled_cases": data.labelled_names,
+        "labelled": len(data.labelled),
+        "unlabelled": len(data.unlabelled),
+        "device": describe_device(device),
+        "parameters": parameters,
+    }
+    run = RunFolder(run_path(args, method), config)
+    run.say(f"{method} -> {run.path}")
+    run.say("flags: " + " ".join(f"{key}={value}" for key, value in sorted(config["flags"].items())))
+    for line in data.summary:
+        run.say(line)
+    run.say(f"network: {network}, {parameters:,} parameters; {config['device']}; commit {environment()['commit'][:40]}")
+    return run, description
+
+
+def read_metrics(path: Path) -> list[dict]:
+    """The whole rows of a metrics.jsonl, in order."""
+    rows = []
+    for line in Path(path).read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break  # a kill in the middle of a write
+    return rows
+
+
+def environment() -> dict:
+    """Versions and the code's commit, for config.json."""
+    root = Path(__file__).resolve().parent.parent
+    git = ["git", "-C", str(root)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        if subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip():
+            commit += " (with uncommitted changes)"
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown (not a git checkout)"
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    versions.update(numpy=numpy.__version__, scipy=scipy.__version__, cuda=torch.version.cuda)
+    return {"commit": commit, "versions": versions}

@@ -1,0 +1,297 @@
+"""The loop that every method shares: backward, step, EMA, records, validation, best and last weights, resume."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import signal
+import time
+from typing import Callable, Iterable, Mapping, Optional
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from dataloaders.errors import InputError
+from utils.checkpoints import load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from utils.device import step_seed
+from utils.panels import make_panel
+from utils.run_folder import RunFolder
+
+# (batch on the device, step counted from 0) -> (loss, terms). Terms are scalars by TensorBoard name, loss/... exactly
+# what is summed and monitor/... the rest, and label maps label/... of the last images of the batch, for the record.
+Objective = Callable[[dict, int], "tuple[torch.Tensor, dict]"]
+
+
+class NonFiniteLoss(FloatingPointError):
+    """The total became NaN or infinite: names step and term. The last good checkpoint is kept."""
+
+
+def make_loader(dataset: Dataset, batches: Iterable, num_workers: int, device: torch.device) -> DataLoader:
+    """A loader whose items are whole batches: dataset[key] for each key that `batches` yields."""
+    return DataLoader(
+        dataset,
+        sampler=batches,
+        batch_size=None,
+        num_workers=num_workers,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_leave_interrupts_to_the_parent,
+        prefetch_factor=4 if num_workers else None,
+    )
+
+
+def _leave_interrupts_to_the_parent(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class Trainer:
+    """One training run in one folder.
+
+    `modules` maps names to what a checkpoint holds: at least "student", and whatever else has a state (teacher,
+    memories, thresholds). `loader(start, stop)` gives the batches of those iterations; `update_teacher(step)` runs
+    after each optimiser step; `validate()` gives a dictionary of scores, of which `dice` selects the best weights.
+    `description` (plain values) goes into the weights files beside the tensors.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        args: argparse.Namespace,
+        modules: Mapping[str, nn.Module],
+        optimizer: torch.optim.Optimizer,
+        objective: Objective,
+        loader: Callable[[int, int], Iterable[dict]],
+        validate: Callable[[], dict[str, float]],
+        device: torch.device,
+        description: dict,
+        classes: tuple,
+        update_teacher: Optional[Callable[[int], None]] = None,
+    ):
+        self.run, self.args, self.modules, self.optimizer = run, args, dict(modules), optimizer
+        self.objective, self.loader, self.validate, self.update_teacher = objective, loader, validate, update_teacher
+        self.device, self.description, self.classes = device, description, classes
+        if args.amp == "fp16" and device.type == "cpu":
+            raise InputError("--amp fp16 needs a CUDA device; on the CPU use bf16 or off")
+        self.amp_dtype = {"off": None, "fp16": torch.float16, "bf16": torch.bfloat16}[args.amp]
+        self.scaler = _grad_scaler() if args.amp == "fp16" else None
+        self.done = 0  # iterations
+        self.best: dict = {}  # the weights file of the best validation so far
+        self.pending: list = []  # the terms of the steps since the last look, still on the device
+        self.interrupted = False
+
+    def fit(self) -> bool:
+        """Train up to --max_iterations, from the checkpoint if there is one. False if interrupted by a signal."""
+        self._resume()
+        stop = self.args.max_iterations
+        if self.done >= stop:
+            self.run.say(f"finished: {self.run.path} has its {self.done} iterations; nothing to do")
+            return True
+        self.writer = SummaryWriter(str(self.run.path), purge_step=self.done)
+        handlers = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        bar = tqdm(total=stop, initial=self.done, unit="it", disable=None, smoothing=0.05)
+        self.clock, self.clock_done = time.perf_counter(), self.done
+        try:
+            for batch in self.loader(self.done, stop):
+                self._step(batch, bar)
+                if self.interrupted:
+                    break
+        finally:
+            bar.close()
+            self.writer.close()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        if self.interrupted:
+            self._save()
+            self.run.say(f"interrupted at iteration {self.done}: the same command goes on from here")
+            return False
+        if not self.best:
+            save_tensors(self._weights(), self.run.path / "best.pth")
+            self.run.say("no validation yet: the last weights stand as the best")
+        chosen = (
+            f"best validation Dice {self.best['val_dice']:.4f} at iteration {self.best['iteration']}"
+            if self.best
+            else ""
+        )
+        self.run.say(f"finished: {self.done} iterations, {chosen or 'not validated'}; weights in {self.run.path}")
+        return True
+
+    def _step(self, batch: dict, bar: tqdm) -> None:
+        step = self.done
+        batch = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+        torch.manual_seed(step_seed(self.args.seed, step))  # dropout: the same in a resumed run
+        with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
+            loss, terms = self.objective(batch, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.scaler is None:
+            loss.backward()
+            self.optimizer.step()
+        else:
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        if self.update_teacher is not None:
+            self.update_teacher(step)
+        self.done += 1
+        self._note(loss, terms)
+
+        last = self.done == self.args.max_iterations
+        logs, validates, saves = (
+            last or self.done % interval == 0
+            for interval in (self.args.log_interval, self.args.val_interval, self.args.save_interval)
+        )
+        if logs or validates or saves:
+            row = self._fetch()
+        if logs:
+            self._log(row, batch, terms, bar)
+        if validates:
+            self._validate(batch, terms)
+        if saves:
+            self._save()
+        bar.update()
+
+    def _note(self, loss: torch.Tensor, terms: dict) -> None:
+        """Keep this step's scalars on the device until someone looks."""
+        scalars = {
+            "loss/total": loss,
+            **{name: value for name, value in terms.items() if not name.startswith("label/")},
+        }
+        plain = {name: value for name, value in scalars.items() if not isinstance(value, torch.Tensor)}
+        on_device = {name: value.detach() for name, value in scalars.items() if name not in plain}
+        self.pending.append((self.done, plain, list(on_device), torch.stack([v.double() for v in on_device.values()])))
+
+    def _fetch(self) -> dict:
+        """The newest step's scalars; raises NonFiniteLoss if a total since the last look was not finite."""
+        table = torch.stack([values for *_, values in self.pending]).tolist()
+        for (iteration, _, names, _), values in zip(self.pending, table):
+            if not math.isfinite(values[0]):
+                bad = [
+                    name for name, value in zip(names, values) if name.startswith("loss/") and not math.isfinite(value)
+                ]
+                raise NonFiniteLoss(
+                    f"{self.run.path}: the loss is not finite at iteration {iteration} ({', '.join(bad)}); "
+                    "the last good checkpoint is kept. Try a smaller --base_lr, or --amp off or bf16"
+                )
+        _, plain, names, _ = self.pending[-1]
+        row = {**dict(zip(names, table[-1])), **plain}
+        self.pending = []
+        return row
+
+    def _log(self, row: dict, batch: dict, terms: dict, bar: tqdm) -> None:
+        now = time.perf_counter()
+        rate = (self.done - self.clock_done) / (now - self.clock)
+        row = {**row, **self._pseudo_label_dice(batch, terms), "monitor/lr": self.optimizer.param_groups[0]["lr"]}
+        row["monitor/images_per_s"] = rate * len(batch["image_w"])
+        if self.clock_done == 0:
+            self.run.say("terms: " + ", ".join(row))
+        self.run.record({"iteration": self.done, **row})
+        for name, value in row.items():
+            self.writer.add_scalar(name, value, self.done)
+        bar.set_postfix_str(f"loss {row['loss/total']:.4f}", refresh=False)
+        self.clock, self.clock_done = now, self.done
+
+    def _pseudo_label_dice(self, batch: dict, terms: dict) -> dict:
+        """Dice of the label maps against the batch's labels where they exist; for the record only."""
+        scores = {}
+        for name, pred in terms.items():
+            if name.startswith("label/"):
+                known = batch["has_label"][-len(pred) :]
+                truth = batch["label"][-len(pred) :]
+                score = mean_label_dice(pred[known], truth[known], len(self.classes) + 1)
+                scores[f"monitor/dice_{name[len('label/') :]}"] = score
+        return scores
+
+    def _validate(self, batch: dict, terms: dict) -> None:
+        started = time.perf_counter()
+        scores = self.validate()
+        seconds = time.perf_counter() - started
+        self.clock += seconds  # images/s count training alone
+        self.run.record({"iteration": self.done, **{f"val/{name}": value for name, value in scores.items()}})
+        for name, value in scores.items():
+            self.writer.add_scalar(f"val/{name}", value, self.done)
+        panel = make_panel(
+            batch, {n[len("label/") :]: v for n, v in terms.items() if n.startswith("label/")}, self.classes
+        )
+        self.writer.add_image("panel/image_labels_truth", panel, self.done, dataformats="HWC")
+        is_best = not self.best or scores["dice"] > self.best["val_dice"]
+        if is_best:
+            self.best = self._weights(val_dice=scores["dice"])
+            save_tensors(self.best, self.run.path / "best.pth")
+        by_class = " ".join(f"{name} {scores[f'dice/{name}']:.4f}" for name in self.classes)
+        self.run.say(
+            f"iteration {self.done}: validation Dice {scores['dice']:.4f} ({by_class}) in {seconds:.1f} s"
+            + (", best so far" if is_best else "")
+        )
+
+    def _weights(self, **more) -> dict:
+        """What a weights file holds: the student's tensors, the optimiser's state and the run's description."""
+        net = {name: value.detach().cpu().clone() for name, value in self.modules["student"].state_dict().items()}
+        return {
+            "net": net,
+            "opt": _to_cpu(self.optimizer.state_dict()),
+            "iteration": self.done,
+            **self.description,
+            **more,
+        }
+
+    def _save(self) -> None:
+        if not all(bool(torch.isfinite(value).all()) for value in self.modules["student"].parameters()):
+            raise NonFiniteLoss(
+                f"{self.run.path}: weights are not finite at iteration {self.done}; the last checkpoint is kept"
+            )
+        state = {name: module.state_dict() for name, module in self.modules.items()}
+        state.update(iteration=self.done, optimizer=self.optimizer.state_dict(), best=self.best)
+        if self.scaler is not None:
+            state["scaler"] = self.scaler.state_dict()
+        save_tensors(self._weights(), self.run.path / "last.pth")
+        save_checkpoint(state, self.run.path)
+
+    def _resume(self) -> None:
+        state = load_checkpoint(self.run.path, self.run.say)
+        self.run.cut_back(state["iteration"] if state else 0)
+        if state is None:
+            return
+        for name, module in self.modules.items():
+            module.load_state_dict(state[name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
+        self.done, self.best = state["iteration"], state["best"]
+        best_path = self.run.path / "best.pth"
+        if self.best and not (best_path.exists() and load_tensors(best_path)["iteration"] == self.best["iteration"]):
+            save_tensors(self.best, best_path)  # the one there came after the checkpoint
+        if self.done < self.args.max_iterations:
+            self.run.say(f"resuming at iteration {self.done}")
+
+    def _interrupt(self, number: int, _frame) -> None:
+        if self.interrupted:  # the second time: at once
+            raise KeyboardInterrupt
+        self.interrupted = True
+
+
+def mean_label_dice(pred: torch.Tensor, truth: torch.Tensor, num_classes: int) -> float:
+    """Mean Dice over the foreground classes that either label map holds, pooled over the batch; NaN if none does."""
+    scores = []
+    for label in range(1, num_classes):
+        a, b = pred == label, truth == label
+        size = (a.sum() + b.sum()).item()
+        if size:
+            scores.append(2 * (a & b).sum().item() / size)
+    return sum(scores) / len(scores) if scores else float("nan")
+
+
+def _grad_scaler():
+    """fp16's loss scaler, by its name in torch 2.0 and after."""
+    return torch.amp.GradScaler("cuda") if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler()
+
+
+def _to_cpu(state):
+    """A copy of a nested state with its tensors on the CPU."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().cpu().clone()
+    if isinstance(state, dict):
+        return {key: _to_cpu(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_to_cpu(value) for value in state]
+    return state
