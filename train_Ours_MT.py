@@ -60,8 +60,8 @@ def parse_args(argv=None):
     group = parser.add_argument_group("method")
     group.add_argument(
         "--consistency_rampup", type=int, default=200,
-        help="R of the ramp, in units of 150 iterations: the unlabelled terms have full weight from iteration 150 R on; "
-        "a small run sets it to a third of its iterations / 150 (default: %(default)s)",
+        help="R of the ramp, in units of 150 iterations: the unlabelled terms have full weight from iteration "
+        "150 R on; a small run sets it to its iterations / 450 (default: %(default)s)",
     )  # fmt: skip
     group.add_argument("--consistency", type=float, default=0.1, help="weight of L_su (default: %(default)s)")
     group.add_argument("--contrast_weight", type=float, default=1.0, help="weight of L_pc (default: %(default)s)")
@@ -73,7 +73,7 @@ def parse_args(argv=None):
     )
     group.add_argument(
         "--blend", choices=(*BLEND_MODES, "off"), default="uniform",
-        help="style blending's mixing coefficient: U(0,1), Beta(1/2,1/2), 0 or 1, or no blending (default: %(default)s)",
+        help="mixing coefficient of style blending: U(0,1), Beta(1/2,1/2), 0 or 1; off: none (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--contrast", choices=("both", "weak-to-strong", "strong-to-weak", "off"), default="both",
@@ -141,7 +141,7 @@ def compute_losses(
 @one_line_errors
 def main(argv=None):
     args = parse_args(argv)
-    device = pick_device(args.gpu)
+    device = pick_device(args.gpu, args.amp)
     set_seed(args.seed, args.deterministic)
     use_unlabelled = args.unlabelled == "on"
     data = load_training_data(args, strong=use_unlabelled)

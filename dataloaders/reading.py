@@ -51,6 +51,15 @@ def resolve_all(root: Path, templates: Sequence[str], entries: Sequence[str], so
     return paths
 
 
+def image_axes(path: Path) -> int:
+    """The number of axes of a file's image, 0 if it has none that can be read: without decoding it."""
+    try:
+        with h5py.File(path, "r") as file:
+            return file["image"].ndim if "image" in file else 0
+    except (OSError, RuntimeError):
+        return 0
+
+
 def read_case(
     path: Path, dims: int, num_classes: int, label_required: bool = True, unit_range: bool = False
 ) -> tuple[np.ndarray, Optional[np.ndarray]]:

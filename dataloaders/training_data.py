@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from dataloaders.datasets import DatasetInfo, case_of, find_root, get_dataset, labelled_cases, slice_number
 from dataloaders.errors import InputError
-from dataloaders.reading import list_hash, read_list, resolve, resolve_all
+from dataloaders.reading import image_axes, list_hash, read_list, resolve, resolve_all
 from dataloaders.slices import SliceDataset
 from dataloaders.volumes import VolumeDataset
 
@@ -68,7 +68,8 @@ def load_training_data(args: argparse.Namespace, strong: bool = True) -> Trainin
     root = find_root(info, args.root_path)
     train_list = require_list(info, root, "train", args.train_list)
     entries = read_list(train_list)
-    if resolve(root, info.slice_paths, entries[0]) is None and resolve(root, info.volume_paths, entries[0]) is not None:
+    first = resolve(root, info.slice_paths, entries[0]) or resolve(root, info.volume_paths, entries[0])
+    if first is not None and image_axes(first) == 3:
         raise InputError(f"{train_list}: lists volumes ({entries[0]}), training needs a list of slices")
     names, rule = labelled_cases(info, entries, args.labelnum, args.labeled_cases)
 
@@ -88,7 +89,7 @@ def load_training_data(args: argparse.Namespace, strong: bool = True) -> Trainin
         f"data: {info.name} in {root}, classes {', '.join(info.classes)}",
         f"training list: {train_list.name}, {cases} cases, {len(entries)} slices"
         + ("" if expected in (None, len(entries)) else f" (the published list has {expected} slices)"),
-        f"labelled: {len(names)} cases ({rule}), {len(labelled)} slices, {len(labelled) / len(entries):.1%} of the slices: "
+        f"labelled: {len(names)} cases ({rule}), {len(labelled)} slices ({len(labelled) / len(entries):.1%}): "
         + ", ".join(names if len(names) <= 20 else [*names[:20], "..."]),
         f"unlabelled: {cases - len(names)} cases, {len(unlabelled)} slices",
         f"selection of the best weights: {selection_rule}",

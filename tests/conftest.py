@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.make_phantom import make_phantom
+
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(2)
 
@@ -56,3 +58,22 @@ def fill():
         return net
 
     return fill_network
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory):
+    """phantoms("ACDC") -> DATASET_HOME with a small phantom of it, made once; read it, do not change it."""
+    home = tmp_path_factory.mktemp("phantoms")
+
+    def make(name, **kwargs):
+        if not (home / name).exists():
+            make_phantom(name, home, **kwargs)
+        return home
+
+    return make
+
+
+@pytest.fixture
+def own_phantom(tmp_path):
+    """A phantom of one's own to damage: own_phantom("ACDC") -> its folder."""
+    return lambda name, **kwargs: make_phantom(name, tmp_path / "home", **{"train": 3, "val": 1, "test": 1, **kwargs})

@@ -13,8 +13,10 @@ from dataloaders.errors import InputError
 from dataloaders.seeding import generator
 
 
-def pick_device(gpu: Optional[int]) -> torch.device:
+def pick_device(gpu: Optional[int], amp: str = "off") -> torch.device:
     """`--gpu N` picks that CUDA device, an error where there is none; without it CUDA if there is any, else the CPU."""
+    if amp == "fp16" and not torch.cuda.is_available():
+        raise InputError("--amp fp16 needs a CUDA device; on the CPU use bf16 or off")
     if gpu is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not torch.cuda.is_available():

@@ -115,7 +115,7 @@ def add_training_flags(parser: argparse.ArgumentParser, batch_size: int, max_ite
     )  # fmt: skip
     group.add_argument(
         "--deterministic", action="store_true",
-        help="on CUDA: deterministic algorithms where torch has them; a CPU run repeats bit for bit anyway (default: off)",
+        help="deterministic algorithms on CUDA where torch has them; a CPU run repeats anyway (default: off)",
     )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict]) 
     group = parser.add_argument_group("run")
     group.add_argument(
         "--preset", choices=tuple(presets), metavar="NAME",
-        help="a baseline or ablation, a set of flag values; flags given besides go before it (default: the full method)",
+        help="a baseline or ablation: a set of flag values; flags given besides win (default: the full method)",
     )  # fmt: skip
     group.add_argument("--exp", help="added to the run folder's name (default: the preset's name)")
     group.add_argument("--output_dir", default="runs", help="parent of the runs' folders (default: %(default)s)")

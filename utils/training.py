@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from dataloaders.errors import InputError
 from utils.checkpoints import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from utils.device import step_seed
 from utils.panels import make_panel
@@ -72,8 +71,6 @@ class Trainer:
         self.run, self.args, self.modules, self.optimizer = run, args, dict(modules), optimizer
         self.objective, self.loader, self.validate, self.update_teacher = objective, loader, validate, update_teacher
         self.device, self.description, self.classes = device, description, classes
-        if args.amp == "fp16" and device.type == "cpu":
-            raise InputError("--amp fp16 needs a CUDA device; on the CPU use bf16 or off")
         self.amp_dtype = {"off": None, "fp16": torch.float16, "bf16": torch.bfloat16}[args.amp]
         self.scaler = _grad_scaler() if args.amp == "fp16" else None
         self.done = 0  # iterations
@@ -137,10 +134,9 @@ class Trainer:
         self._note(loss, terms)
 
         last = self.done == self.args.max_iterations
-        logs, validates, saves = (
-            last or self.done % interval == 0
-            for interval in (self.args.log_interval, self.args.val_interval, self.args.save_interval)
-        )
+        logs = last or self.done % self.args.log_interval == 0
+        saves = last or self.done % self.args.save_interval == 0
+        validates = self.done % self.args.val_interval == 0
         if logs or validates or saves:
             row = self._fetch()
         if logs:

@@ -1,0 +1,128 @@
+import argparse
+
+import h5py
+import numpy as np
+import pytest
+
+from dataloaders.errors import InputError
+from dataloaders.training_data import load_training_data
+
+
+def load(root, strong=True, **flags):
+    args = {
+        "name": "ACDC", "root_path": str(root), "train_list": None, "val_list": None, "test_list": None, "labelnum": 5,
+        "labeled_cases": 2, "protocol": "paper", "holdout_cases": 2, "patch_size": (32, 32), "seed": 3, **flags,
+    }  # fmt: skip
+    return load_training_data(argparse.Namespace(**args), strong)
+
+
+def test_labelled_and_unlabelled_slices(phantoms):
+    data = load(phantoms("ACDC") / "ACDC")
+    assert data.labelled_names == ["patient001", "patient002"]
+    assert len(data.labelled) == 40 and len(data.unlabelled) == 80 and len(data.train) == 120
+    assert data.selection.names[0] == "patient007_frame01" and len(data.selection) == 4
+    assert data.selection_rule == "mean Dice on val.list (4 volumes)"
+    text = "\n".join(data.summary)
+    assert "6 cases, 120 slices (the published list has 1312 slices)" in text
+    assert "2 cases (no published protocol), 40 slices (33.3%): patient001, patient002" in text
+    assert "WARNING" not in text
+
+
+def test_a_batch_is_a_function_of_seed_iteration_and_position(phantoms):
+    data = load(phantoms("ACDC") / "ACDC")
+    batch = data.train[(7, [0, 5, 5, 60])]
+    assert batch["image_w"].shape == batch["image_s"].shape == (4, 1, 32, 32)
+    assert batch["label"].shape == (4, 32, 32) and batch["has_label"].all()
+    assert 0 <= batch["image_s"].min() and batch["image_s"].max() <= 1
+    again = load(phantoms("ACDC") / "ACDC").train[(7, [0, 5, 5, 60])]
+    assert all((batch[key] == again[key]).all() for key in batch)
+    assert (batch["image_w"][1] != batch["image_w"][2]).any()  # one slice at two positions
+    other = load(phantoms("ACDC") / "ACDC", seed=4).train[(7, [0, 5, 5, 60])]
+    assert any((batch["image_s"][i] != other["image_s"][i]).any() for i in range(4))
+    assert "image_s" not in load(phantoms("ACDC") / "ACDC", strong=False).train[(0, [1])]
+
+
+def test_unlabelled_slices_may_lack_a_label_and_labelled_ones_may_not(own_phantom):
+    root = own_phantom("ACDC")
+    with h5py.File(root / "data/slices/patient003_frame01_slice_1.h5", "a") as file:
+        del file["label"]
+    data = load(root)
+    index = (root / "train_slices.list").read_text().split().index("patient003_frame01_slice_1")
+    batch = data.train[(0, [0, index])]
+    assert batch["has_label"].tolist() == [True, False] and batch["label"][1].max() == 0
+    with pytest.raises(InputError, match="patient003_frame01_slice_1.h5: no 'label' in this file"):
+        load(root, labeled_cases=3)
+
+
+def test_volumes_and_slices_together_in_data(own_phantom):
+    root = own_phantom("ACDC")
+    for path in (root / "data/slices").iterdir():
+        path.rename(root / "data" / path.name)
+    assert len(load(root).train) == 60
+
+
+def test_a_list_of_volumes_is_no_list_of_slices(own_phantom):
+    """SSL4MIS' folder holds train_slices.list and train.list, the latter of whole frames."""
+    root = own_phantom("ACDC")
+    (root / "train.list").write_text((root / "val.list").read_text())
+    assert len(load(root).train) == 60
+    (root / "train_slices.list").rename(root / "elsewhere.list")
+    with pytest.raises(
+        InputError, match="train.list: lists volumes .patient004_frame01., training needs a list of slices"
+    ):
+        load(root)
+    assert len(load(root, train_list=str(root / "elsewhere.list")).train) == 60
+    (root / "elsewhere.list").rename(root / "train.list")
+    assert len(load(root).train) == 60
+
+
+def test_overlapping_lists_warn(own_phantom):
+    root = own_phantom("ACDC")
+    (root / "test.list").write_text((root / "val.list").read_text())
+    assert any("WARNING: 1 cases are in the validation and the test list" in line for line in load(root).summary)
+    with h5py.File(root / "data/patient001_frame01.h5", "w") as file:
+        file["image"], file["label"] = np.zeros((2, 8, 8)), np.zeros((2, 8, 8))
+    (root / "val.list").write_text("patient001_frame01\n")
+    assert any("WARNING: 1 cases train and select: patient001" in line for line in load(root).summary)
+
+
+def test_synapse_selects_on_the_test_list_or_on_held_out_cases(phantoms):
+    root = phantoms("Synapse", shape=(6, 32, 48)) / "Synapse"
+    data = load(root, name="Synapse", labeled_cases=None, labelnum=10)
+    assert data.labelled_names == ["case0030", "case0023"]
+    assert "TEST list" in data.selection_rule and len(data.selection) == 2
+    held = load(root, name="Synapse", labeled_cases=None, labelnum=10, protocol="holdout")
+    assert len(held.train) == 4 * 6 and len(held.selection) == 2
+    assert set(held.selection.names).isdisjoint(held.labelled_names)
+    case = held.selection[0]
+    assert case.image.shape == case.label.shape == (6, 32, 48)
+    # stacked in numeric order: the very slices, as they stand in their files
+    for z in range(6):
+        with h5py.File(root / f"data/slices/{case.name}_slice_{z:03d}.h5") as file:
+            assert np.array_equal(file["image"][()], case.image[z])
+    with pytest.raises(InputError, match="--protocol holdout takes 4 unlabelled cases out of training, the list has 4"):
+        load(root, name="Synapse", labeled_cases=None, labelnum=10, protocol="holdout", holdout_cases=4)
+
+
+def test_missing_lists_and_files(own_phantom):
+    root = own_phantom("ACDC")
+    with pytest.raises(InputError, match="--val_list nowhere: no such file"):
+        load(root, val_list="nowhere")
+    (root / "data/patient004_frame02.h5").unlink()
+    with pytest.raises(InputError, match="val.list: 1 of 2 entries have no file .*patient004_frame02"):
+        load(root)
+    (root / "val.list").unlink()
+    (root / "test.list").unlink()
+    with pytest.raises(InputError, match="no test.list here; name a list with --test_list"):
+        load(root)
+    (root / "train_slices.list").unlink()
+    with pytest.raises(InputError, match="no train_slices.list or train.list here; name a list with --train_list"):
+        load(root)
+
+
+def test_a_fault_in_a_validation_volume_is_found_at_the_start(own_phantom):
+    root = own_phantom("ACDC")
+    with h5py.File(root / "data/patient004_frame01.h5", "a") as file:
+        file["image"][0, 0, 0] = np.nan
+    with pytest.raises(InputError, match="patient004_frame01.h5: the image holds NaN"):
+        load(root)

@@ -1,0 +1,311 @@
+"""train_Ours_MT.py as a program: the run's folder, resume, refusals. Small phantoms, few iterations."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from train_Ours_MT import main, parse_args
+from utils.training import NonFiniteLoss
+
+SMALL = (
+    "--labeled_cases 2 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --consistency_rampup 1 --num_workers 0".split()
+)
+SMALL += "--max_iterations 24 --val_interval 8 --save_interval 5 --log_interval 4".split()
+
+
+@pytest.fixture
+def home(phantoms, monkeypatch):
+    home = phantoms("ACDC")
+    monkeypatch.setenv("DATASET_HOME", str(home))
+    return home
+
+
+def train(tmp_path, *flags):
+    assert main([*SMALL, "--output_dir", str(tmp_path), *flags]) == 0
+
+
+def folder(tmp_path, name="Ours_MT_2cases"):
+    return tmp_path / "ACDC" / name / "seed_1337"
+
+
+def rows_of(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)
+
+
+def assert_same_state(a, b):
+    assert a.keys() == b.keys()
+    for key in a:
+        if isinstance(a[key], torch.Tensor):
+            assert torch.equal(a[key], b[key]), key
+        elif isinstance(a[key], dict):
+            assert_same_state(a[key], b[key])
+        else:
+            assert str(a[key]) == str(b[key]), key
+
+
+@pytest.fixture(scope="module")
+def whole_run(phantoms, tmp_path_factory):
+    """An uninterrupted run, made once as a subprocess."""
+    out = tmp_path_factory.mktemp("whole")
+    result = run_process(phantoms("ACDC"), out)
+    assert result.wait(timeout=120) == 0, result.stderr.read()
+    return out, result.stdout.read()
+
+
+def run_process(home, out, *flags):
+    command = [sys.executable, "train_Ours_MT.py", *SMALL, "--output_dir", str(out), *flags]
+    env = {**os.environ, "DATASET_HOME": str(home)}
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_folder_is_the_contract(whole_run):
+    out, stdout = whole_run
+    run = folder(out)
+    names = {path.name for path in run.iterdir() if not path.name.startswith("events.")}
+    assert names == {
+        "config.json",
+        "log.txt",
+        "metrics.jsonl",
+        "checkpoint.pth",
+        "checkpoint_prev.pth",
+        "best.pth",
+        "last.pth",
+    }
+    assert stdout == (run / "log.txt").read_text()
+    assert "labelled: 2 cases (no published protocol), 40 slices (33.3%): patient001, patient002" in stdout
+    assert "terms: loss/total, loss/supervised" in stdout and "finished: 24 iterations, best validation Dice" in stdout
+    config = json.loads((run / "config.json").read_text())
+    assert config["flags"]["batch_size"] == 4 and config["dataset"]["classes"] == ["RV", "Myo", "LV"]
+    assert config["parameters"] == 1_814_596 and set(config["lists"]) == {"train", "selection"}
+    assert config["versions"]["torch"] == torch.__version__ and config["commit"]
+
+
+def test_records_agree_with_each_other_and_with_the_best_weights(whole_run):
+    run = folder(whole_run[0])
+    rows = rows_of(run)
+    assert [row["iteration"] for row in rows if "loss/total" in row] == [4, 8, 12, 16, 20, 24]
+    validations = {row["iteration"]: row["val/dice"] for row in rows if "val/dice" in row}
+    assert list(validations) == [8, 16, 24]
+    for row in rows:
+        if "loss/total" in row:
+            parts = sum(value for name, value in row.items() if name.startswith("loss/") and name != "loss/total")
+            assert row["loss/total"] == pytest.approx(parts, abs=1e-5)
+    best, last = weights(run / "best.pth"), weights(run / "last.pth")
+    assert best["val_dice"] == max(validations.values()) == validations[best["iteration"]]
+    assert last["iteration"] == 24 and last["dataset"]["name"] == "ACDC" and last["method"] == "Ours_MT"
+    events = EventAccumulator(str(run)).Reload()
+    assert {"loss/total", "loss/contrast", "val/dice/Myo", "monitor/lr", "monitor/ramp"} <= set(
+        events.Tags()["scalars"]
+    )
+    assert events.Tags()["images"] == ["panel/image_labels_truth"]
+    assert [event.value for event in events.Scalars("val/dice")] == pytest.approx(list(validations.values()))
+
+
+def test_teacher_is_not_the_student(whole_run):
+    state = weights(folder(whole_run[0]) / "checkpoint.pth")
+    key = "decoder.out_conv.weight"
+    assert not torch.equal(state["student"][key], state["teacher"][key])
+    assert state["memory_w"]["pointer"].item() == 24
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_killed_and_resumed_equals_uninterrupted(whole_run, tmp_path, phantoms, workers):
+    """SIGKILL at some moment, then the same command: the same weights bit for bit, with and without workers."""
+    run = folder(tmp_path)
+    process = run_process(phantoms("ACDC"), tmp_path, "--num_workers", workers)
+    deadline = time.time() + 120
+    while not (run / "checkpoint.pth").exists() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.02)
+    time.sleep(np.random.default_rng().uniform(0, 0.7))
+    process.kill()
+    process.wait()
+    assert run_process(phantoms("ACDC"), tmp_path, "--num_workers", workers).wait(timeout=120) == 0
+    whole = folder(whole_run[0])
+    assert_same_state(weights(whole / "checkpoint.pth"), weights(run / "checkpoint.pth"))
+    for name in ("best.pth", "last.pth"):
+        assert_same_state(weights(whole / name), weights(run / name))
+    records = [[{**row, "monitor/images_per_s": 0} for row in rows_of(path)] for path in (whole, run)]
+    assert str(records[0]) == str(records[1])  # as text: NaN equals NaN
+
+
+def test_interrupt_saves_and_the_same_command_goes_on(whole_run, tmp_path, phantoms):
+    process = run_process(phantoms("ACDC"), tmp_path, "--max_iterations", "100000", "--num_workers", "1")
+    deadline = time.time() + 120
+    while not (folder(tmp_path) / "checkpoint.pth").exists() and time.time() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert "interrupted at iteration" in process.stdout.read()
+    done = weights(folder(tmp_path) / "checkpoint.pth")["iteration"]
+    assert done >= 5 and weights(folder(tmp_path) / "last.pth")["iteration"] == done
+
+
+def test_longer_run_goes_on_and_a_finished_one_says_so(home, tmp_path, capsys):
+    train(tmp_path, "--max_iterations", "4")
+    assert "no validation yet: the last weights stand as the best" in capsys.readouterr().out
+    assert_same_state(weights(folder(tmp_path) / "best.pth"), weights(folder(tmp_path) / "last.pth"))
+    before = (folder(tmp_path) / "last.pth").read_bytes()
+    train(tmp_path, "--max_iterations", "4")
+    assert "finished:" in capsys.readouterr().out and (folder(tmp_path) / "last.pth").read_bytes() == before
+    train(tmp_path, "--max_iterations", "8")
+    assert "resuming at iteration 4" in capsys.readouterr().out
+    assert weights(folder(tmp_path) / "last.pth")["iteration"] == 8
+
+
+def test_damaged_checkpoint_is_named_and_the_one_before_used(home, tmp_path, capsys):
+    train(tmp_path, "--max_iterations", "10")
+    path = folder(tmp_path) / "checkpoint.pth"
+    path.write_bytes(path.read_bytes()[:5000])
+    train(tmp_path, "--max_iterations", "10")
+    out = capsys.readouterr().out
+    assert "checkpoint.pth: damaged" in out and "resuming at iteration 5" in out
+
+
+@pytest.mark.parametrize("preset", ["supervised", "baseline"])
+def test_presets_run_and_name_their_folder(home, tmp_path, preset):
+    train(tmp_path, "--preset", preset, "--max_iterations", "2", "--log_interval", "1")
+    row = rows_of(folder(tmp_path, f"Ours_MT_2cases_{preset}"))[-1]
+    summed = {name for name in row if name.startswith("loss/")} - {"loss/total"}
+    assert summed == ({"loss/supervised"} if preset == "supervised" else {"loss/supervised", "loss/consistency"})
+    assert "monitor/dice_student" in row and "monitor/dice_teacher" not in row
+
+
+def test_everything_labelled(home, tmp_path):
+    """100 %: both halves of the batch are labelled, the unlabelled terms are off."""
+    train(tmp_path, "--labelnum", "100", "--labeled_cases", "6", "--max_iterations", "2", "--log_interval", "1")
+    row = rows_of(folder(tmp_path, "Ours_MT_6cases"))[-1]
+    assert {name for name in row if name.startswith("loss/")} == {"loss/total", "loss/supervised"}
+
+
+def test_mixed_precision_on_the_cpu(home, tmp_path):
+    train(tmp_path, "--amp", "bf16", "--max_iterations", "2", "--log_interval", "1")
+    assert np.isfinite(rows_of(folder(tmp_path))[-1]["loss/total"])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(home, tmp_path, capsys):
+    train(tmp_path, "--max_iterations", "5")
+    kept = (folder(tmp_path) / "checkpoint.pth").read_bytes()
+    state = weights(folder(tmp_path) / "checkpoint.pth")
+    with pytest.raises(SystemExit) as stop:
+        main([*SMALL, "--output_dir", str(tmp_path), "--exp", "diverge", "--base_lr", "1e30", "--max_iterations", "20"])
+    assert stop.value.code == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and "not finite at iteration" in error and "base_lr" in error
+    assert not (folder(tmp_path, "Ours_MT_2cases_diverge") / "checkpoint.pth").exists()
+    assert (folder(tmp_path) / "checkpoint.pth").read_bytes() == kept and state["iteration"] == 5
+    assert issubclass(NonFiniteLoss, FloatingPointError)
+
+
+def refusal(capsys, out, *flags):
+    """The one line with which these flags are refused; nothing may be written."""
+    with pytest.raises(SystemExit) as stop:
+        main([*SMALL, "--output_dir", str(out), *flags])
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.strip()]
+    assert len(lines) == 1 and captured.out == "", captured
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--name", "MNMs"], "argument --name/--dataset_name: invalid choice: 'MNMs'"),
+        (["--name", "LA"], "choose from"),
+        (["--labeled_bs", "4"], "--labeled_bs 4 must be less than --batch_size 4"),
+        (["--patch_size", "40", "32"], "--patch_size 40 32: each must be divisible by 16"),
+        (["--batch_size", "0"], "must be at least 1, got 0"),
+        (["--preset", "nothing"], "invalid choice: 'nothing'"),
+        (["--labeled_cases", "7"], "--labeled_cases 7 means 7 cases, the training list has 6"),
+        (["--train_list", "nowhere.list"], "--train_list nowhere.list: no such file"),
+        (["--amp", "fp16"], "--amp fp16 needs a CUDA device"),
+        (["--labelnu", "5"], "unrecognized arguments: --labelnu 5"),
+    ],
+)  # fmt: skip
+def test_refused_flags(home, tmp_path, capsys, flags, message):
+    if "fp16" in flags and torch.cuda.is_available():
+        pytest.skip("fp16 is fine on this machine: it has a CUDA device")
+    assert message in refusal(capsys, tmp_path / "runs", *flags)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_refused_number_names_the_possible_ones(home, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--labelnum", "7", "--output_dir", str(tmp_path / "runs")])
+    assert stop.value.code == 2
+    assert "ACDC has 1, 5, 10, 20, 30, 40, 50, 100 (per cent)" in capsys.readouterr().err
+
+
+def test_gpu_without_cuda(home, tmp_path, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    assert "--gpu 0: PyTorch" in refusal(capsys, tmp_path / "runs", "--gpu", "0")
+
+
+def test_missing_dataset_home(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("DATASET_HOME", raising=False)
+    assert "DATASET_HOME is not set" in refusal(capsys, tmp_path / "runs")
+
+
+def test_faulty_data_is_refused_before_anything_is_written(own_phantom, tmp_path, monkeypatch, capsys):
+    root = own_phantom("ACDC")
+    monkeypatch.setenv("DATASET_HOME", str(root.parent))
+    path = root / "data/slices/patient002_frame01_slice_2.h5"
+    good = path.read_bytes()
+    path.write_bytes(good[:3000])
+    assert "patient002_frame01_slice_2.h5: not a readable h5 file" in refusal(capsys, tmp_path / "runs")
+    path.write_bytes(good)
+    with h5py.File(path, "a") as file:
+        file["label"][0, 0] = 9
+    assert "label 9 found, this dataset has the classes 0 to 3" in refusal(capsys, tmp_path / "runs")
+    path.unlink()
+    assert "1 of 60 entries have no file" in refusal(capsys, tmp_path / "runs")
+    (root / "train_slices.list").write_text("")
+    assert "train_slices.list: the list is empty" in refusal(capsys, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_of_another_configuration_is_refused_by_name(home, tmp_path, capsys):
+    train(tmp_path, "--max_iterations", "4")
+    before = {path: path.read_bytes() for path in folder(tmp_path).iterdir()}
+    capsys.readouterr()
+    assert "made with --memory_size = 128, now it is 8" in refusal(
+        capsys, tmp_path, "--max_iterations", "4", "--memory_size", "8"
+    )
+    assert "--max_iterations 3 is less than this run's 4" in refusal(capsys, tmp_path, "--max_iterations", "3")
+    short = tmp_path / "short.list"
+    short.write_text("\n".join((home / "ACDC/val.list").read_text().split()[:2]))
+    assert "made with --val_list = None" in refusal(capsys, tmp_path, "--max_iterations", "4", "--val_list", str(short))
+    assert {path: path.read_bytes() for path in folder(tmp_path).iterdir()} == before
+
+
+def test_a_changed_list_is_refused(own_phantom, tmp_path, monkeypatch, capsys):
+    root = own_phantom("ACDC")
+    monkeypatch.setenv("DATASET_HOME", str(root.parent))
+    train(tmp_path / "runs", "--max_iterations", "1")
+    capsys.readouterr()
+    path = root / "train_slices.list"
+    path.write_text("\n".join(path.read_text().split()[:-1]))
+    assert "made with the train list's SHA-256" in refusal(capsys, tmp_path / "runs", "--max_iterations", "1")
+
+
+def test_help_names_flags_presets_and_defaults(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_args(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "supervised       --unlabelled off --blend off --contrast off" in text
+    assert "--consistency_rampup" in text and "(default: 200)" in text

@@ -1,0 +1,65 @@
+import os
+import pickle
+
+import pytest
+import torch
+
+from dataloaders.errors import InputError
+from utils.checkpoints import load_checkpoint, load_tensors, save_checkpoint, save_tensors
+
+
+def test_previous_one_is_kept_and_a_truncated_one_is_named_and_passed_over(tmp_path):
+    for iteration in (1, 2, 3):
+        save_checkpoint({"iteration": iteration, "weights": torch.ones(1000)}, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pth", "checkpoint_prev.pth"]
+    assert load_checkpoint(tmp_path)["iteration"] == 3
+    path = tmp_path / "checkpoint.pth"
+    path.write_bytes(path.read_bytes()[:-700])
+    said = []
+    assert load_checkpoint(tmp_path, said.append)["iteration"] == 2
+    assert "checkpoint.pth: damaged" in said[0] and (tmp_path / "checkpoint.pth.damaged").exists()
+    save_checkpoint({"iteration": 4}, tmp_path)  # does not push the good one out with the damaged one
+    assert (
+        load_tensors(tmp_path / "checkpoint_prev.pth")["iteration"] == 2 or load_checkpoint(tmp_path)["iteration"] == 4
+    )
+
+
+def test_a_kill_between_the_two_renames_leaves_a_checkpoint(tmp_path):
+    save_checkpoint({"iteration": 1}, tmp_path)
+    os.replace(tmp_path / "checkpoint.pth", tmp_path / "checkpoint_prev.pth")
+    assert load_checkpoint(tmp_path)["iteration"] == 1
+
+
+def test_none_and_all_damaged(tmp_path):
+    assert load_checkpoint(tmp_path) is None
+    (tmp_path / "checkpoint.pth").write_bytes(b"")
+    (tmp_path / "checkpoint_prev.pth").write_bytes(b"PK garbage")
+    with pytest.raises(InputError, match="no whole checkpoint is left; move the folder away"):
+        load_checkpoint(tmp_path, lambda line: None)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.pth"
+    save_tensors({"value": 1}, path)
+
+    def full_disk(_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_tensors({"value": 2}, path)
+    assert load_tensors(path) == {"value": 1}
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("echo unsafe",)
+
+
+def test_pickled_code_never_runs(tmp_path, capfd):
+    (tmp_path / "old.pth").write_bytes(pickle.dumps(Evil()))
+    torch.save({"net": Evil()}, tmp_path / "new.pth")
+    for name in ("old.pth", "new.pth"):
+        with pytest.raises(InputError, match=f"{name}: damaged or not a file of plain tensors"):
+            load_tensors(tmp_path / name)
+    assert "unsafe" not in capfd.readouterr().out
