@@ -60,6 +60,13 @@ def image_axes(path: Path) -> int:
         return 0
 
 
+def read_spacing(path: Path) -> Optional[tuple[float, ...]]:
+    """The voxel size in mm, in array axis order, that a file's attribute `spacing` states; None where it has none."""
+    with h5py.File(path, "r") as file:
+        spacing = file.attrs.get("spacing", file["image"].attrs.get("spacing"))
+    return None if spacing is None else tuple(float(value) for value in spacing)
+
+
 def read_case(
     path: Path, dims: int, num_classes: int, label_required: bool = True, unit_range: bool = False
 ) -> tuple[np.ndarray, Optional[np.ndarray]]:

@@ -90,7 +90,7 @@ def load_training_data(args: argparse.Namespace, strong: bool = True) -> Trainin
         f"training list: {train_list.name}, {cases} cases, {len(entries)} slices"
         + ("" if expected in (None, len(entries)) else f" (the published list has {expected} slices)"),
         f"labelled: {len(names)} cases ({rule}), {len(labelled)} slices ({len(labelled) / len(entries):.1%}): "
-        + ", ".join(names if len(names) <= 20 else [*names[:20], "..."]),
+        + ", ".join(names),
         f"unlabelled: {cases - len(names)} cases, {len(unlabelled)} slices",
         f"selection of the best weights: {selection_rule}",
         *_overlap_warnings(info, root, args, entries, selection.names),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Sequence, Union
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from tqdm import tqdm
 
 from dataloaders.datasets import DatasetInfo
-from dataloaders.reading import read_case
+from dataloaders.reading import read_case, read_spacing
 
 
 class Case(NamedTuple):
@@ -18,6 +18,7 @@ class Case(NamedTuple):
     name: str
     image: np.ndarray
     label: np.ndarray
+    spacing: Optional[Tuple[float, ...]] = None  # mm, in array axis order, where the file states it
 
 
 class VolumeDataset:
@@ -35,7 +36,7 @@ class VolumeDataset:
         if isinstance(source, list):
             slices = [read_case(path, 2, **checks) for path in source]
             return Case(self.names[index], *(np.stack(arrays) for arrays in zip(*slices)))
-        return Case(self.names[index], *read_case(source, 3, **checks))
+        return Case(self.names[index], *read_case(source, 3, **checks), read_spacing(source))
 
     def __iter__(self) -> Iterator[Case]:
         return (self[index] for index in range(len(self)))

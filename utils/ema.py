@@ -1,4 +1,4 @@
-"""The teacher as an exponential moving average of the student. Source: docs/METHODS.md sections 1 and 3."""
+"""The teacher as an exponential moving average of the student. Source: docs/METHODS.md section 1, "Optimiser"."""
 
 from __future__ import annotations
 

@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""Where the time goes, as ratios measured in one process: the training step, the loader, the metrics.
+
+    python scripts/benchmark.py                                            # on phantoms
+    python scripts/benchmark.py --root_path $DATASET_HOME/ACDC --patch_size 256 256 --batch_size 24
+    python scripts/benchmark.py --only metrics --volumes "$DATASET_HOME"/LA/*/*/mri_norm2.h5
+
+Machines are shared and noisy: quote the ratios, not the milliseconds. The metrics need MedPy (tests/requirements.txt).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+sys.path.insert(
+    0, str(Path(__file__).resolve().parent.parent)
+)  # scripts run from anywhere: the root holds the packages
+
+import train_Ours_MT  # noqa: E402
+from dataloaders.datasets import get_dataset  # noqa: E402
+from dataloaders.reading import read_case  # noqa: E402
+from dataloaders.sampler import TwoStreamBatches  # noqa: E402
+from dataloaders.training_data import load_training_data  # noqa: E402
+from networks import net_factory  # noqa: E402
+from scripts.make_phantom import draw_label, make_phantom  # noqa: E402
+from utils.device import describe_device, pick_device, set_seed  # noqa: E402
+from utils.ema import update_parameters  # noqa: E402
+from utils.metrics import METRICS, case_metrics  # noqa: E402
+from utils.prototypes import PrototypeMemory  # noqa: E402
+from utils.style_blending import draw_blend  # noqa: E402
+from utils.training import make_loader  # noqa: E402
+
+
+def seconds(function, repeats: int, device: torch.device) -> float:
+    """The median time of a call after one that does not count."""
+    times = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        function()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times[1:]))
+
+
+def benchmark_step(args, device) -> float:
+    """The MT step beside its networks' forward and backward passes alone; returns the step's seconds."""
+    batch, half = args.batch_size, args.batch_size // 2
+    student, teacher = (net_factory("unet_proj", 1, 4).to(device).train() for _ in range(2))
+    teacher.requires_grad_(False)
+    memories = [PrototypeMemory(4).to(device) for _ in range(2)]
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    image_w, image_s = (torch.rand(batch, 1, *args.patch_size, device=device) for _ in range(2))
+    label = torch.randint(0, 4, (half, *args.patch_size), device=device)
+    lam, perm = (draw.to(device) for draw in draw_blend(np.random.default_rng(0), half, batch))
+
+    def passes():
+        total = 0
+        for image in (image_w, image_s):
+            logits, feat = student(image)
+            total = total + logits.mean() + student.proj_head(feat[half:]).mean()
+            with torch.no_grad():
+                teacher(image[half:])
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+
+    def objective():
+        loss, _ = train_Ours_MT.compute_losses(student, teacher, *memories, image_w, image_s, label, lam, perm, 1.0)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+
+    def step():
+        objective()
+        optimizer.step()
+        update_parameters(teacher, student, 0.99)
+
+    rounds = [[seconds(function, 1, device) for function in (passes, objective, step)] for _ in range(args.repeats)]
+    bare, losses, whole = np.median(rounds, axis=0)
+    ratio = np.median([row[2] / row[0] for row in rounds])
+    print(f"step, batch {batch}, {args.patch_size[0]}x{args.patch_size[1]}, {torch.get_num_threads()} threads:")
+    print(f"  forward and backward passes alone {bare * 1e3:9.1f} ms   1.00")
+    print(f"  + losses, blending, memory        {losses * 1e3:9.1f} ms   {losses / bare:.2f}")
+    print(f"  + optimiser and EMA: a whole step {whole * 1e3:9.1f} ms   {ratio:.2f} (median of paired ratios)")
+    return whole
+
+
+def benchmark_loader(args, device, step_seconds: float) -> None:
+    """Augmented slices per second for several numbers of workers."""
+    flags = ["--patch_size", *map(str, args.patch_size), "--labeled_cases", "2"]
+    with tempfile.TemporaryDirectory() as folder:
+        root = args.root_path or make_phantom("ACDC", Path(folder), shape=(10, 216, 256), test=1)
+        data = load_training_data(train_Ours_MT.parse_args([*flags, "--root_path", str(root)]))
+    half, count = args.batch_size // 2, max(4, 480 // args.batch_size)
+    print("loader, weak and strong views (slices/s; beside what the step above consumes):")
+    for workers in (0, 1, 2):
+        batches = TwoStreamBatches(data.labelled, data.unlabelled, half, args.batch_size - half, 0, 0, count)
+        iterator = iter(make_loader(data.train, batches, workers, device))
+        next(iterator)
+        started = time.perf_counter()
+        done = sum(len(batch["image_w"]) for batch in iterator)
+        rate = done / (time.perf_counter() - started)
+        needed = args.batch_size / step_seconds if step_seconds else float("nan")
+        print(f"  {workers} workers {rate:9.0f} slices/s   {rate / needed:.1f} x the step's {needed:.0f}")
+
+
+def benchmark_metrics(args, device) -> None:
+    """Our four metrics beside MedPy's on masks and a bumpy copy of each, checked for equality."""
+    try:
+        from medpy import metric
+    except ImportError:
+        sys.exit("the metrics' benchmark needs MedPy: pip install -r tests/requirements.txt")
+    if args.volumes:
+        labels = {path: read_case(path, 3, 256)[1] for path in args.volumes[: args.repeats]}
+    else:
+        info = get_dataset("LA")
+        labels = {"phantom 180x135x88": draw_label(np.random.default_rng(0), info, (180, 135, 88))}
+    print("Dice, Jaccard, 95HD and ASD of one class beside MedPy's (largest difference):")
+    ratios = []
+    for index, (name, label) in enumerate(labels.items()):
+        mask = (label == 1).astype(np.uint8)
+        noise = ndimage.gaussian_filter(np.random.default_rng(index).standard_normal(mask.shape), 3)
+        pred = (ndimage.gaussian_filter(mask.astype(float), 2) + 0.15 * noise / noise.std() > 0.5).astype(np.uint8)
+        theirs = [metric.dc(pred, mask), metric.jc(pred, mask), metric.hd95(pred, mask), metric.asd(pred, mask)]
+        ours = case_metrics(pred, mask, 2)
+        difference = max(abs(ours[name][0] - value) for name, value in zip(METRICS, theirs))
+        functions = (metric.dc, metric.jc, metric.hd95, metric.asd)
+        slow = seconds(lambda p=pred, m=mask, f=functions: [function(p, m) for function in f], 3, device)
+        fast = seconds(lambda p=pred, m=mask: case_metrics(p, m, 2), 5, device)
+        ratios.append(slow / fast)
+        name = name if not args.volumes else f"volume {index + 1} {mask.shape}"
+        print(
+            f"  {name}: MedPy {slow * 1e3:.0f} ms, ours {fast * 1e3:.0f} ms, {ratios[-1]:.1f} times, {difference:.0e}"
+        )
+    print(f"  median {np.median(ratios):.1f} times")
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("step", "loader", "metrics"), help="one part; loader measures the step too")
+    parser.add_argument("--patch_size", type=int, nargs=2, default=[96, 96], help="pixels (default: 96 96)")
+    parser.add_argument(
+        "--batch_size", type=int, default=8, help="images, half of them labelled (default: %(default)s)"
+    )
+    parser.add_argument("--repeats", type=int, default=7, help="rounds and volumes (default: %(default)s)")
+    parser.add_argument("--root_path", help="ACDC's folder for the loader (default: a phantom)")
+    parser.add_argument("--volumes", nargs="*", help="h5 files with masks for the metrics (default: a phantom)")
+    parser.add_argument("--gpu", type=int, help="CUDA device (default: the first if there is any, else the CPU)")
+    args = parser.parse_args(argv)
+    device = pick_device(args.gpu)
+    set_seed(0, deterministic=False)
+    print(describe_device(device))
+    step_seconds = benchmark_step(args, device) if args.only in (None, "step", "loader") else 0.0
+    if args.only in (None, "loader"):
+        benchmark_loader(args, device, step_seconds)
+    if args.only in (None, "metrics"):
+        benchmark_metrics(args, device)
+
+
+if __name__ == "__main__":
+    main()

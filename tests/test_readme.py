@@ -1,0 +1,64 @@
+"""The README's commands name flags that the parsers have and paths that the tree has."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+DOCSTRINGS = [path.read_text().split('"""')[1] for pattern in ("*.py", "scripts/*.py") for path in ROOT.glob(pattern)]
+
+
+def commands():
+    """Every `python X.py ...` and `bash X.sh ...` of the README's code blocks and the scripts' docstrings."""
+    text = "\n".join([*re.findall(r"```bash\n(.*?)```", README, re.S), *DOCSTRINGS]).replace("\\\n", " ")
+    lines = [line.split(" #")[0].strip() for line in text.splitlines()]
+    return sorted({line for line in lines if re.match(r"(python|bash) \S+\.(py|sh)", line)})
+
+
+def test_there_are_commands_and_they_are_read():
+    assert len(commands()) > 10
+    assert any("test_ACDC.sh" in command for command in commands())
+
+
+def test_every_script_exists_and_knows_its_flags():
+    helps = {}
+    for command in commands():
+        _, script, *arguments = shlex.split(command)
+        assert (ROOT / script).is_file(), command
+        if script.endswith(".sh"):
+            if "test_2d.py" not in (ROOT / script).read_text():
+                continue
+            script = "test_2d.py"
+        if script not in helps:
+            result = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True)
+            assert result.returncode == 0, result.stderr
+            helps[script] = set(re.findall(r"--[a-zA-Z_0-9]+", result.stdout))
+        flags = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}
+        assert flags <= helps[script] | {"--help"}, command
+
+
+def test_every_path_named_exists():
+    links = {target for target in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in target}
+    folders = set(re.findall(r"^\| `([a-z]+/)`", README, re.M))
+    assert len(links) > 5 and len(folders) >= 3
+    missing = [target for target in links | folders if not (ROOT / target).exists()]
+    assert missing == []
+
+
+def test_documents_cite_sections_that_exist():
+    methods = (ROOT / "docs/METHODS.md").read_text()
+    sections = set(re.findall(r"^## (\d+)\.", methods, re.M))
+    sources = [
+        *ROOT.glob("*.py"),
+        *ROOT.glob("utils/*.py"),
+        *ROOT.glob("networks/*.py"),
+        *ROOT.glob("dataloaders/*.py"),
+    ]
+    cited = {number for path in sources for number in re.findall(r"METHODS\.md sections? (\d)", path.read_text())}
+    cited |= {
+        number for path in sources for number in re.findall(r"METHODS\.md sections \d and (\d)", path.read_text())
+    }
+    assert cited and cited <= sections

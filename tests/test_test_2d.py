@@ -1,0 +1,216 @@
+"""test_2d.py, test_ACDC.sh and the pictures, on a small run on phantoms."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from medpy import metric
+
+import train_Ours_MT
+from networks import net_factory
+from scripts import plot_run as plot_run_script
+from test_2d import main
+from utils.run_folder import read_metrics
+
+TRAIN = (
+    "--labeled_cases 2 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --consistency_rampup 1 --num_workers 0".split()
+)
+TRAIN += "--max_iterations 30 --val_interval 10".split()
+
+
+@pytest.fixture(scope="module")
+def trained(phantoms, tmp_path_factory):
+    """runs/ with two seeds of one setting; copy it before changing it."""
+    out = tmp_path_factory.mktemp("runs")
+    for seed in ("1", "2"):
+        flags = [*TRAIN, "--root_path", str(phantoms("ACDC") / "ACDC"), "--seed", seed, "--output_dir", str(out)]
+        assert train_Ours_MT.main(flags) == 0
+    return out / "ACDC" / "Ours_MT_2cases"
+
+
+@pytest.fixture
+def runs(trained, tmp_path, phantoms, monkeypatch):
+    monkeypatch.setenv("DATASET_HOME", str(phantoms("ACDC")))
+    return shutil.copytree(trained, tmp_path / "runs" / "ACDC" / "Ours_MT_2cases")
+
+
+def per_case(folder):
+    with open(folder / "per_case.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_validation_and_test_are_one_evaluation(runs, phantoms):
+    """The score in training is the score of the test, for the same weights and list."""
+    run = runs / "seed_1"
+    val_list = phantoms("ACDC") / "ACDC" / "val.list"
+    assert main(["--output_dir", str(run), "--test_list", str(val_list)]) == 0
+    best = torch.load(run / "best.pth", weights_only=True)
+    summary = json.loads((run / "test_best/summary.json").read_text())
+    assert summary["metrics"]["dice"]["mean"] == best["val_dice"]
+    (row,) = [
+        row for row in read_metrics(run / "metrics.jsonl") if row["iteration"] == best["iteration"] and "val/asd" in row
+    ]
+    for label in ("RV", "Myo", "LV"):
+        for name in ("dice", "asd"):
+            mean = summary["metrics"][name]["by_class"][label]["mean"]
+            assert mean == pytest.approx(row[f"val/{name}/{label}"], nan_ok=True) or (
+                mean is None and np.isnan(row[f"val/{name}/{label}"])
+            )
+
+
+def test_the_table_agrees_with_medpy_on_the_saved_predictions(runs, phantoms, capsys):
+    assert main(["--output_dir", str(runs)]) == 0
+    out = capsys.readouterr().out
+    data = phantoms("ACDC") / "ACDC" / "data"
+    for seed in ("seed_1", "seed_2"):
+        for kind in ("best", "last"):
+            folder = runs / seed / f"test_{kind}"
+            dice = []
+            for row in per_case(folder):
+                with h5py.File(folder / "predictions" / f"{row['case']}.h5") as file:
+                    pred = file["prediction"][()]
+                with h5py.File(data / f"{row['case']}.h5") as file:
+                    label = file["label"][()]
+                index = ("RV", "Myo", "LV").index(row["class"]) + 1
+                a, b = pred == index, label == index
+                if a.any() and b.any():
+                    assert float(row["dice"]) == pytest.approx(metric.dc(a, b), abs=1e-12)
+                    assert float(row["hd95"]) == pytest.approx(metric.hd95(a, b), abs=1e-9)
+                    assert float(row["asd"]) == pytest.approx(metric.asd(a, b), abs=1e-9)
+                else:
+                    assert float(row["dice"]) == float(a.any() == b.any()) and row["asd"] == row["hd95"] == ""
+                dice.append(float(row["dice"]))
+            assert f"{np.mean(dice) * 100:.2f} ±" in out
+    assert "Ours_MT_2cases best, mean ± std over 2 runs" in out
+    assert "best: chosen by mean Dice on val.list (4 volumes); last: the end of training, not chosen" in out
+    assert "classes by label value: 1 RV, 2 Myo, 3 LV" in out
+    assert "2 labelled cases, 30 iterations, batch 4, 32x32, seed 1" in out
+
+
+def test_tested_twice_gives_the_same_files(runs):
+    run = runs / "seed_1"
+    assert main(["--output_dir", str(run)]) == 0
+    first = (run / "test_best/per_case.csv").read_bytes()
+    assert main(["--output_dir", str(run)]) == 0
+    assert (run / "test_best/per_case.csv").read_bytes() == first
+    assert not list(run.glob("test_*.new")) and not list(run.glob("test_*.old"))
+
+
+def test_a_run_without_best_weights(runs, capsys):
+    (runs / "seed_1" / "best.pth").unlink()
+    assert main(["--output_dir", str(runs / "seed_1")]) == 0
+    out = capsys.readouterr().out
+    assert "seed_1 last" in out and "seed_1 best" not in out and not (runs / "seed_1/test_best").exists()
+
+
+def test_bare_weights_of_the_family(tmp_path, phantoms, monkeypatch, capsys):
+    monkeypatch.setenv("DATASET_HOME", str(phantoms("ACDC")))
+    torch.save({"net": net_factory("unet", 1, 4).state_dict(), "opt": {}}, tmp_path / "unet_best_model.pth")
+    assert main(["--output_dir", str(tmp_path), "--patch_size", "32", "32"]) == 0
+    summary = json.loads((tmp_path / "test_unet_best_model/summary.json").read_text())
+    assert summary["patch_size"] == [32, 32] and summary["cases"] == 4
+    assert "unet_best_model" in capsys.readouterr().out
+
+
+def test_millimetres_from_the_flag_and_from_the_file(runs, own_phantom, tmp_path, capsys):
+    root = own_phantom("ACDC", shape=(1, 48, 80))  # volumes of one slice, not square
+    flags = ["--output_dir", str(runs / "seed_1"), "--root_path", str(root)]
+    one = tmp_path / "one.list"
+    one.write_text("patient005_frame01\n")
+    flags += ["--test_list", str(one)]  # a list with one case
+    folder = runs / "seed_1" / "test_best"
+    assert main(flags) == 0
+    voxels = per_case(folder)
+    assert main([*flags, "--spacing", "2", "2", "2"]) == 0
+    assert json.loads((folder / "summary.json").read_text())["unit"] == "mm"
+    for a, b in zip(voxels, per_case(folder)):
+        assert a["dice"] == b["dice"]
+        assert (a["asd"] == b["asd"] == "") or float(b["asd"]) == pytest.approx(2 * float(a["asd"]))
+    with pytest.raises(SystemExit) as stop:
+        main([*flags, "--unit", "mm"])
+    assert stop.value.code == 2 and "no voxel size in this file; give --spacing" in capsys.readouterr().err
+    by_flag = per_case(folder)
+    with h5py.File(root / "data/patient005_frame01.h5", "a") as file:
+        file.attrs["spacing"] = (2.0, 2.0, 2.0)
+    assert main([*flags, "--unit", "mm"]) == 0
+    assert per_case(folder) == by_flag
+
+
+def test_empty_predictions_are_counted_on_screen(tmp_path, phantoms, monkeypatch, capsys):
+    monkeypatch.setenv("DATASET_HOME", str(phantoms("ACDC")))
+    net = net_factory("unet", 1, 4)
+    torch.nn.init.zeros_(net.decoder.out_conv.weight)
+    with torch.no_grad():
+        net.decoder.out_conv.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
+    torch.save(net.state_dict(), tmp_path / "nothing.pth")
+    assert main(["--output_dir", str(tmp_path), "--patch_size", "32", "32"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in lines if line.startswith(f"{tmp_path.name} nothing")]
+    assert row.split()[-1] == "12" and "undefined" in row  # 4 volumes, 3 classes
+    assert any("with the volume's diagonal for empty masks" in line for line in lines)
+    assert main(["--output_dir", str(tmp_path), "--patch_size", "32", "32", "--empty", "release"]) == 0
+    assert "undefined" not in [line for line in capsys.readouterr().out.splitlines() if " nothing " in line][0]
+
+
+def test_refusals(runs, tmp_path, capsys):
+    def refused(*flags):
+        with pytest.raises(SystemExit) as stop:
+            main(list(flags))
+        assert stop.value.code == 2
+        error = capsys.readouterr().err.strip().splitlines()
+        assert len(error) == 1
+        return error[0]
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "no weights found (looked for best.pth and last.pth" in refused("--output_dir", str(empty))
+    assert "python train_Ours_MT.py --name ACDC --labelnum 5" in refused("--output_dir", str(empty))
+    assert "no such folder" in refused("--output_dir", str(tmp_path / "nowhere"))
+    assert "required: --output_dir" in refused()
+    (runs / "seed_1" / "best.pth").write_bytes(b"nothing")
+    assert "best.pth: damaged" in refused("--output_dir", str(runs / "seed_1"))
+
+
+def test_weights_of_another_dataset_are_refused(runs, phantoms, capsys):
+    root = phantoms("Synapse", shape=(6, 32, 48)) / "Synapse"
+    with pytest.raises(SystemExit) as stop:
+        main(["--name", "Synapse", "--output_dir", str(runs / "seed_1"), "--root_path", str(root)])
+    assert stop.value.code == 2 and "weights of ACDC, not of Synapse" in capsys.readouterr().err
+
+
+def test_pictures_and_page(runs, capsys):
+    run = runs / "seed_1"
+    assert main(["--output_dir", str(run), "--figures"]) == 0
+    assert f"page: {run / 'report.html'}" in capsys.readouterr().out
+    page = (run / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3 and "http" not in page.split("Configuration")[0]
+    assert "test_best" in page and "RV %" in page and "&quot;labelnum&quot;" in page
+    assert (run / "test_best/figures/cases.png").stat().st_size > 10_000
+    before = page
+    assert plot_run_script.main([str(run)]) == 0
+    assert len((run / "report.html").read_text()) == pytest.approx(len(before), rel=0.01)
+
+
+def test_picture_of_a_run_that_was_not_tested_and_of_none(runs, tmp_path, capsys):
+    assert plot_run_script.main([str(runs / "seed_2")]) == 0
+    assert (runs / "seed_2/report.html").read_text().count("data:image/png") == 1
+    with pytest.raises(SystemExit) as stop:
+        plot_run_script.main([str(tmp_path)])
+    assert stop.value.code == 2 and "not a run's folder" in capsys.readouterr().err
+
+
+def test_shell_script_tests_what_it_finds(runs, root, tmp_path):
+    env = {**os.environ, "PYTHON": sys.executable, "RUNS": str(runs.parent.parent)}
+    result = subprocess.run(["bash", "test_ACDC.sh"], cwd=root, env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "Ours_MT_2cases last, mean ± std over 2 runs" in result.stdout
+    env["RUNS"] = str(tmp_path / "nothing")
+    result = subprocess.run(["bash", "test_ACDC.sh"], cwd=root, env=env, capture_output=True, text=True)
+    assert result.returncode == 2 and "no such folder; train first: python train_Ours_MT.py" in result.stderr

@@ -1,0 +1,109 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from dataloaders.volumes import Case
+from utils.evaluation import CaseResult
+from utils.metrics import case_metrics
+from utils.reports import (
+    format_table,
+    over_runs_row,
+    published_row,
+    published_rows,
+    summarise,
+    table_header,
+    table_row,
+    write_results,
+)
+
+CLASSES = ("RV", "Myo", "LV")
+
+
+def result(name, pred, label):
+    values = case_metrics(pred, label, 4)
+    empties = ([not (array == index).any() for index in (1, 2, 3)] for array in (pred, label))
+    return CaseResult(Case(name, pred.astype(np.float32), label), pred, values, *map(np.array, empties), 10.0)
+
+
+@pytest.fixture
+def results():
+    label = np.zeros((1, 8, 8), np.uint8)
+    label[0, :4, :4], label[0, 4:, 4:] = 1, 3  # no class 2
+    missed = np.where(label == 3, 0, label).astype(np.uint8)  # misses class 3
+    added = label.copy()
+    added[0, 0, 7] = 2  # has a class that is not there
+    return [result("a", label, label), result("b", missed, label), result("c", added, label)]
+
+
+def test_empty_masks_are_left_out_counted_and_penalised_apart(results):
+    summary = summarise(results, CLASSES)
+    dice, asd = (summary["metrics"][name] for name in ("dice", "asd"))
+    assert [dice["by_class"][label]["mean"] for label in CLASSES] == pytest.approx([1, 2 / 3, 2 / 3])
+    assert dice["mean"] == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
+    assert dice["by_class"]["LV"]["std_over_cases"] == pytest.approx(np.std([1, 0, 1], ddof=1))
+    assert asd["mean"] == 0 and asd["by_class"]["Myo"]["mean"] is None
+    assert summary["empty_predictions"] == {"RV": 0, "Myo": 0, "LV": 1}
+    assert summary["predictions_of_absent_classes"] == {"RV": 0, "Myo": 1, "LV": 0}
+    # RV 0; Myo: both empty left out, one case 10; LV: 0, 10, 0
+    assert asd["mean_with_penalty"] == pytest.approx((0 + 10 + 10 / 3) / 3)
+
+
+def test_the_releases_rule_scores_them_zero(results):
+    summary = summarise(results, CLASSES, empty="release")
+    assert summary["metrics"]["asd"]["by_class"]["Myo"]["mean"] == 0
+    assert "mean_with_penalty" not in summary["metrics"]["asd"]
+
+
+def test_one_case_has_no_deviation(results):
+    summary = summarise(results[:1], CLASSES)
+    assert summary["metrics"]["dice"]["std_over_cases"] is None
+    assert table_row("a", summary)[1] == "100.00"
+
+
+def test_files_are_replaced_whole_or_not_at_all(results, tmp_path):
+    folder = tmp_path / "test_best"
+    write_results(folder, results, summarise(results, CLASSES))
+    with open(folder / "per_case.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["case"], row["class"]) for row in rows[:4]] == [("a", "RV"), ("a", "Myo"), ("a", "LV"), ("b", "RV")]
+    assert rows[5]["dice"] == "0.0" and rows[5]["asd"] == "" and rows[5]["prediction_empty"] == "1"
+    (folder / "mine.txt").write_text("from the first test")
+    broken = results[0]._replace(pred=object())
+    with pytest.raises(TypeError):
+        write_results(folder, [broken], summarise(results, CLASSES))
+    assert (folder / "mine.txt").exists() and len(list((folder / "predictions").iterdir())) == 3
+    write_results(folder, results[:1], summarise(results[:1], CLASSES))
+    assert sorted(path.name for path in folder.iterdir()) == ["per_case.csv", "predictions", "summary.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["test_best"]
+
+
+def test_published_rows_name_the_classes_by_value(root):
+    (row,) = published_rows("ACDC", "Ours_MT", 5)
+    assert row["by_class"] == {"RV": 85.60, "Myo": 84.90, "LV": 91.42} and "2507.20729" in row["source"]
+    assert published_row(row, CLASSES) == [
+        "published: SPC (MT)",
+        "87.31",
+        "-",
+        "-",
+        "1.10",
+        "85.60",
+        "84.90",
+        "91.42",
+        "-",
+    ]
+    assert published_rows("ACDC", "Ours_MT", 7) == [] == published_rows("ACDC", None, None)
+    rows = json.loads((root / "results/published.json").read_text())["rows"]
+    assert len(rows) == 8
+    for row in rows:
+        assert row["source"] and row["dice"] == pytest.approx(np.mean(list(row["by_class"].values())), abs=0.1), row
+
+
+def test_table_and_spread_over_runs(results):
+    summaries = [summarise(results[:2], CLASSES), summarise(results[:1], CLASSES)]
+    row = over_runs_row("two seeds", summaries)
+    dice = [summary["metrics"]["dice"]["mean"] * 100 for summary in summaries]
+    assert row[1] == f"{np.mean(dice):.2f} ± {np.std(dice, ddof=1):.2f}"
+    text = format_table([table_header(CLASSES, "mm"), table_row("a run", summaries[0]), row])
+    assert "95HD (mm)" in text and "RV %" in text and len(text.splitlines()) == 4

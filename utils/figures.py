@@ -1,0 +1,191 @@
+"""A run's pictures: curves, cases, and one self-contained page. Needs matplotlib."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import json
+from pathlib import Path
+from typing import Optional, Sequence
+
+import h5py
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+from matplotlib.patches import Patch  # noqa: E402
+
+from dataloaders.datasets import get_dataset  # noqa: E402
+from dataloaders.errors import InputError  # noqa: E402
+from dataloaders.training_data import open_volumes  # noqa: E402
+from utils.checkpoints import save_text  # noqa: E402
+from utils.panels import PALETTE, overlay  # noqa: E402
+from utils.reports import format_table, published_row, published_rows, table_header, table_row  # noqa: E402
+from utils.run_folder import read_metrics  # noqa: E402
+
+# Kinds of error, in colours that the palette of classes does not use.
+ERRORS = {"missed": (0.84, 0.15, 0.16), "added": (0.12, 0.47, 0.96), "wrong class": (0.99, 0.99, 0.99)}
+
+
+def plot_run(path: Path) -> Path:
+    """Draw the curves of a run and, where it was tested, its best, median and worst case; returns the page's path.
+
+    Writes figures/ in the run's folder and report.html. Raises InputError for a folder without anything to draw.
+    """
+    path = Path(path)
+    tested = [kind for kind in sorted(path.glob("test_*")) if (kind / "summary.json").exists()]
+    metrics = read_metrics(path / "metrics.jsonl") if (path / "metrics.jsonl").exists() else []
+    if not tested and not metrics:
+        raise InputError(f"{path}: no metrics.jsonl and no test_*/summary.json: not a run's folder, or nothing ran yet")
+    pictures = []
+    if metrics:
+        pictures.append(("Training", save(draw_curves(metrics), path / "figures" / "curves.png")))
+    for folder in tested:
+        picture = save(draw_cases(folder), folder / "figures" / "cases.png")
+        pictures.append((f"{folder.name}: best, median and worst case by Dice", picture))
+    page = path / "report.html"
+    save_text(render_page(path, tested, pictures), page)
+    return page
+
+
+def save(figure, path: Path) -> Path:
+    """Write a figure as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, bbox_inches="tight", facecolor="white")
+    plt.close(figure)
+    return path
+
+
+def draw_curves(rows: Sequence[dict]):
+    """Loss terms, Dice of the pseudo labels, and validation Dice over the iterations."""
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4))
+    groups = (
+        ("loss terms, as summed", [("loss/", "")], axes[0]),
+        ("Dice of the batch's label maps (training)", [("monitor/dice_", "")], axes[1]),
+        ("validation Dice", [("val/dice/", ""), ("val/dice", "mean")], axes[2]),
+    )
+    for title, prefixes, axis in groups:
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        for prefix, label in prefixes:
+            chosen = [n for n in names if (n == prefix if label else n.startswith(prefix))]
+            for name in chosen:
+                points = [(row["iteration"], row[name]) for row in rows if name in row]
+                style = {"color": "black", "linewidth": 2} if label or name == "loss/total" else {"linewidth": 1.2}
+                axis.plot(*zip(*points), label=label or name[len(prefix) :], **style)
+        axis.set_title(title)
+        axis.set_xlabel("iteration")
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend(fontsize=8)
+    axes[1].set_ylim(0, 1)
+    axes[2].set_ylim(0, 1)
+    figure.tight_layout()
+    return figure
+
+
+def pick_cases(folder: Path) -> dict[str, tuple[str, float]]:
+    """The cases with the best, median and worst mean Dice of a test's per_case.csv: title -> (case, Dice)."""
+    scores: dict[str, list] = {}
+    with open(folder / "per_case.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            scores.setdefault(row["case"], []).append(float(row["dice"]))
+    ranked = sorted(((float(np.mean(values)), case) for case, values in scores.items()), reverse=True)
+    places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
+    chosen: dict[str, tuple[str, float]] = {}
+    for title, place in places.items():
+        dice, case = ranked[place]
+        if case not in {name for name, _ in chosen.values()}:
+            chosen[title] = (case, dice)
+    return chosen
+
+
+def error_map(image: np.ndarray, truth: np.ndarray, pred: np.ndarray) -> np.ndarray:
+    """The image darkened, with each kind of error in its colour: (H, W, 3)."""
+    picture = overlay(image, np.zeros_like(truth)) * 0.6
+    kinds = {
+        "missed": (truth > 0) & (pred == 0),
+        "added": (truth == 0) & (pred > 0),
+        "wrong class": (truth > 0) & (pred > 0) & (truth != pred),
+    }
+    for name, where in kinds.items():
+        picture[where] = ERRORS[name]
+    return picture
+
+
+def draw_cases(folder: Path):
+    """A row a case: image, ground truth, prediction, errors, on the slice with the most foreground."""
+    summary = json.loads((folder / "summary.json").read_text())
+    info = get_dataset(summary["dataset"])
+    volumes = open_volumes(info, Path(summary["root"]), Path(summary["test_list"]))
+    chosen = pick_cases(folder)
+    figure, axes = plt.subplots(len(chosen), 4, figsize=(12, 3.2 * len(chosen)), squeeze=False)
+    for row, (title, (name, dice)) in zip(axes, chosen.items()):
+        case = volumes[volumes.names.index(name)]
+        with h5py.File(folder / "predictions" / f"{name}.h5", "r") as file:
+            pred = file["prediction"][()]
+        foreground = (case.label > 0).sum(axis=(1, 2))
+        z = int(np.argmax(foreground if foreground.any() else (pred > 0).sum(axis=(1, 2))))
+        image, truth, guess = case.image[z], case.label[z], pred[z]
+        pictures = (
+            overlay(image, truth * 0),
+            overlay(image, truth),
+            overlay(image, guess),
+            error_map(image, truth, guess),
+        )
+        titles = f"{title}: {name}, slice {z}", "ground truth", f"prediction, Dice {dice:.3f}", "errors"
+        for axis, picture, text in zip(row, pictures, titles):
+            axis.imshow(np.clip(picture, 0, 1), interpolation="nearest")
+            axis.set_title(text, fontsize=9)
+            axis.axis("off")
+    handles = [Patch(color=PALETTE[index + 1], label=label) for index, label in enumerate(info.classes)]
+    handles += [Patch(facecolor=colour, edgecolor="grey", label=name) for name, colour in ERRORS.items()]
+    figure.legend(
+        handles=handles, loc="lower center", ncol=6, fontsize=9, bbox_to_anchor=(0.5, -0.02 - 0.03 / len(chosen))
+    )
+    figure.tight_layout()
+    return figure
+
+
+STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; }
+pre { overflow-x: auto; padding: 1em; border: 1px solid #8886; border-radius: 6px; font-size: 13px; }
+img { max-width: 100%; background: white; border-radius: 6px; }
+"""
+
+
+def render_page(path: Path, tested: Sequence[Path], pictures: Sequence[tuple[str, Path]]) -> str:
+    """One HTML page that needs no other file: table, pictures, flags."""
+    config = json.loads((path / "config.json").read_text()) if (path / "config.json").exists() else {}
+    parts = [f"<h1>{html.escape(_title(path, config))}</h1>"]
+    if tested:
+        summaries = [json.loads((folder / "summary.json").read_text()) for folder in tested]
+        rows = [table_header(summaries[0]["classes"], summaries[0]["unit"])]
+        rows += [table_row(folder.name, summary) for folder, summary in zip(tested, summaries)]
+        flags = config.get("flags", {})
+        labelnum: Optional[int] = None if flags.get("labeled_cases") else flags.get("labelnum")
+        for row in published_rows(summaries[0]["dataset"], config.get("method"), labelnum):
+            rows.append(published_row(row, summaries[0]["classes"]))
+        notes = f"{summaries[0]['cases']} test volumes; mean ± standard deviation over cases; empty: missed classes."
+        if summaries[0].get("selection"):
+            notes += f" best: chosen by {summaries[0]['selection']}; last: the end of training."
+        parts += [f"<pre>{html.escape(format_table(rows))}</pre>", f"<p>{html.escape(notes)}</p>"]
+    for title, picture in pictures:
+        data = base64.b64encode(picture.read_bytes()).decode()
+        parts += [
+            f"<h2>{html.escape(title)}</h2>",
+            f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">',
+        ]
+    if config:
+        parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(json.dumps(config, indent=2))}</pre>"]
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(_title(path, config))}</title>'
+        f"<style>{STYLE}</style>\n" + "\n".join(parts) + "</html>\n"
+    )
+
+
+def _title(path: Path, config: dict) -> str:
+    return f"{config.get('method', 'Weights')} · {path.resolve().parent.name} · {path.resolve().name}"

@@ -1,0 +1,64 @@
+"""Finding runs: a run's folder, a folder of runs, or one with a bare .pth."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from dataloaders.errors import InputError
+
+
+@dataclass
+class Run:
+    """A folder with weights. `group` is shared by the seeds of one setting; `training` tells how it was trained."""
+
+    path: Path
+    name: str
+    group: str
+    weights: dict[str, Path]  # "best", "last" or a bare file's stem -> file
+    method: Optional[str] = None
+    labelnum: Optional[int] = None
+    training: str = ""
+
+
+def find_runs(folder: Path, dataset: str) -> list[Run]:
+    """The runs of `dataset` at or below `folder`, in order of their names.
+
+    Raises InputError that says what was looked for where there is none.
+    """
+    advice = f"train first: python train_Ours_MT.py --name {dataset} --labelnum 5"
+    if not folder.is_dir():
+        raise InputError(f"--output_dir {folder}: no such folder; {advice}")
+    found = sorted({path.parent for name in ("best.pth", "last.pth") for path in folder.rglob(name)})
+    runs = [run for run in (_describe(path, folder) for path in found) if run is not None]
+    if runs:
+        return runs
+    bare = sorted(path for path in folder.glob("*.pth") if not path.name.startswith("checkpoint"))
+    if bare:
+        return [Run(folder, folder.resolve().name, folder.resolve().name, {path.stem: path for path in bare})]
+    raise InputError(
+        f"{folder}: no weights found (looked for best.pth and last.pth in it and below, and *.pth in it); {advice}"
+    )
+
+
+def _describe(path: Path, top: Path) -> Optional[Run]:
+    try:
+        config = json.loads((path / "config.json").read_text())
+    except (OSError, ValueError):
+        config = {}
+    weights = {kind: path / f"{kind}.pth" for kind in ("best", "last") if (path / f"{kind}.pth").exists()}
+    flags = config.get("flags", {})
+    seed = path.name if path.name.startswith("seed_") else ""
+    group = path.parent.name if seed else path.resolve().name
+    name = f"{group} {seed}".strip()
+    if not flags:
+        return Run(path, name, group, weights)
+    labelnum = None if flags.get("labeled_cases") is not None else flags.get("labelnum")
+    patch = "x".join(str(size) for size in config["dataset"]["patch_size"])
+    training = (
+        f"{len(config['labelled_cases'])} labelled cases, {flags['max_iterations']} iterations, "
+        f"batch {flags['batch_size']}, {patch}, seed {flags['seed']}, code {config['commit'][:10]}"
+    )
+    return Run(path, name, group, weights, config["method"], labelnum, training)

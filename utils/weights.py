@@ -1,0 +1,53 @@
+"""Reading weights of this repository and of the family it belongs to. Never a pickle that runs code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from dataloaders.errors import InputError
+from utils.checkpoints import load_tensors
+
+# Under these names the field's checkpoints keep the network's state beside other things.
+WRAPPERS = ("net", "state_dict", "model", "model_state_dict", "student")
+
+
+class Weights(NamedTuple):
+    """A network's state and what the file says beside it (method, dataset, iteration, ...; empty in foreign files)."""
+
+    state: dict
+    meta: dict
+
+
+def load_weights(path: Path) -> Weights:
+    """The weights in a file: a plain state dict or a wrapper of one; `module.` prefixes are dropped.
+
+    Raises InputError for a file that is damaged, needs code to load, or holds no tensors by name.
+    """
+    data = load_tensors(path)
+    meta = {}
+    if isinstance(data, dict):
+        for name in WRAPPERS:
+            if isinstance(data.get(name), dict):
+                meta = {key: value for key, value in data.items() if key != name}
+                data = data[name]
+                break
+    if not isinstance(data, dict) or not data or not all(isinstance(value, torch.Tensor) for value in data.values()):
+        raise InputError(f"{path}: no network's weights in it (a state dict, or one under {', '.join(WRAPPERS)})")
+    state = {name[len("module.") :] if name.startswith("module.") else name: value for name, value in data.items()}
+    return Weights(state, meta)
+
+
+def fit_weights(net: torch.nn.Module, state: dict, path: Path) -> None:
+    """Load `state` into `net`, all of it; raises InputError that names the first parameters that do not fit."""
+    own = net.state_dict()
+    wrong = [name for name in own if name not in state]
+    wrong += [name for name in state if name not in own or own[name].shape != state[name].shape]
+    if wrong:
+        raise InputError(
+            f"{path}: {len(wrong)} of {len(own)} parameters do not fit this network "
+            f"({', '.join(wrong[:3])}{', ...' if len(wrong) > 3 else ''}); is it of another method or dataset?"
+        )
+    net.load_state_dict(state)
