@@ -26,11 +26,11 @@ from utils.evaluation import evaluate
 from utils.inference import predict_slices
 from utils.options import Parser, one_line_errors, positive
 from utils.reports import (
+    COLUMNS,
     format_table,
     over_runs_row,
     published_row,
     published_rows,
-    summarise,
     table_header,
     table_row,
     write_results,
@@ -69,6 +69,10 @@ def parse_args(argv=None):
         "--patch_size", type=positive, nargs=2, metavar=("H", "W"),
         help="network's input in pixels, for a bare .pth that does not state it (default: the dataset's)",
     )  # fmt: skip
+    parser.add_argument(
+        "--columns", nargs="+", choices=tuple(COLUMNS), default=list(COLUMNS), metavar="METRIC",
+        help="metrics in the table; the files hold all (default: dice jaccard hd95 asd)",
+    )  # fmt: skip
     parser.add_argument("--batch_size", type=positive, default=24, help="slices at a time (default: %(default)s)")
     parser.add_argument(
         "--figures", action="store_true", help="draw curves, cases and a page for each run (default: off)"
@@ -97,19 +101,15 @@ def load_network(path: Path, info, device, patch_size: Optional[list]):
 def test_weights(path: Path, folder: Path, volumes, args, device, common: dict) -> dict:
     """Predict and score the test list with one weights file; writes `folder` and returns its summary."""
     net, patch_size, meta = load_network(path, volumes.info, device, args.patch_size)
-    results = list(
-        evaluate(
-            lambda image: predict_slices(net, image, patch_size, args.batch_size),
-            volumes,
-            unit=args.unit,
-            spacing=args.spacing,
-        )
-    )
     about = {key: meta.get(key) for key in ("method", "iteration", "val_dice", "selection")}
-    summary = {**about, "weights": path.name, "patch_size": list(patch_size), **common}
-    summary.update(summarise(results, volumes.info.classes, args.empty))
-    write_results(folder, results, summary)
-    return summary
+    about.update(weights=path.name, patch_size=list(patch_size), **common)
+    evaluated = evaluate(
+        lambda image: predict_slices(net, image, patch_size, args.batch_size),
+        volumes,
+        unit=args.unit,
+        spacing=args.spacing,
+    )
+    return write_results(folder, evaluated, volumes.info.classes, args.empty, about)
 
 
 def footnotes(runs: list[Run], summaries: list[dict], info, args) -> list[str]:
@@ -161,7 +161,7 @@ def main(argv=None):
         "root": str(root),
         "unit": args.unit,
     }
-    rows, summaries = [table_header(info.classes, args.unit)], []
+    rows, summaries = [table_header(info.classes, args.unit, args.columns)], []
     for group in dict.fromkeys(run.group for run in runs):
         members = [run for run in runs if run.group == group]
         of_group: dict[str, list] = {}
@@ -176,13 +176,15 @@ def main(argv=None):
                     {**common, "run": f"{run.name} {kind}", "dataset": info.name},
                 )
                 of_group.setdefault(kind, []).append(summary)
-                rows.append(table_row(f"{run.name} {kind}", summary))
+                rows.append(table_row(f"{run.name} {kind}", summary, args.columns))
                 print(f"tested {path}: Dice {summary['metrics']['dice']['mean']:.4f}", flush=True)
         if len(members) > 1:
             for kind, several in of_group.items():
-                rows.append(over_runs_row(f"{group} {kind}, mean ± std over {len(several)} runs", several))
+                rows.append(
+                    over_runs_row(f"{group} {kind}, mean ± std over {len(several)} runs", several, args.columns)
+                )
         for row in published_rows(info.name, members[0].method, members[0].labelnum):
-            rows.append(published_row(row, info.classes))
+            rows.append(published_row(row, info.classes, args.columns))
         summaries += sum(of_group.values(), [])
     print("\n" + format_table(rows))
     for number, note in enumerate(footnotes(runs, summaries, info, args), 1):

@@ -20,13 +20,12 @@ from typing import Optional
 import torch
 import torch.nn.functional as F
 
-from dataloaders.sampler import TwoStreamBatches
 from dataloaders.seeding import generator
 from dataloaders.training_data import load_training_data
 from networks import net_factory
 from utils.device import pick_device, set_seed
 from utils.ema import update_parameters
-from utils.evaluation import evaluate, validation_scores
+from utils.evaluation import validator
 from utils.inference import predict_slices
 from utils.losses import dice_loss
 from utils.options import Parser, add_data_flags, add_run_flags, add_training_flags, one_line_errors, parse, preset_help
@@ -34,7 +33,7 @@ from utils.prototypes import PrototypeMemory, contrast_loss
 from utils.ramps import consistency_ramp, ema_alpha
 from utils.run_folder import open_run
 from utils.style_blending import BLEND_MODES, blend_styles, draw_blend
-from utils.training import Trainer, make_loader
+from utils.training import Trainer, two_stream_loader
 
 METHOD = "Ours_MT"
 PRESETS = {
@@ -165,20 +164,11 @@ def main(argv=None):
             args.consistency, args.contrast_weight, args.contrast,
         )  # fmt: skip
 
-    def loader(start, stop):
-        sizes = args.labeled_bs, num_images - args.labeled_bs
-        batches = TwoStreamBatches(data.labelled, data.unlabelled, *sizes, args.seed, start, stop)
-        return make_loader(data.train, batches, args.num_workers, device)
-
     def update_teacher(step):
         update_parameters(teacher, student, ema_alpha(step, args.ema_decay))
 
-    def validate():
-        results = evaluate(
-            lambda image: predict_slices(student, image, data.patch_size), data.selection, metrics=("dice", "asd")
-        )
-        return validation_scores(results, data.info.classes)
-
+    validate = validator(lambda image: predict_slices(student, image, data.patch_size), data.selection)
+    loader = two_stream_loader(data, args, num_images - args.labeled_bs, device)
     modules = {"student": student, "teacher": teacher, "memory_w": memory_w, "memory_s": memory_s}
     trainer = Trainer(
         run,

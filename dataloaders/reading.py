@@ -1,8 +1,10 @@
-"""Reading lists and h5 files, with every check a file has to pass. All errors are InputError and name the file."""
+"""Reading lists, h5 and npz files, with every check a file has to pass. All errors are InputError and name the file."""
 
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Optional, Sequence
 
@@ -52,12 +54,27 @@ def resolve_all(root: Path, templates: Sequence[str], entries: Sequence[str], so
 
 
 def image_axes(path: Path) -> int:
-    """The number of axes of a file's image, 0 if it has none that can be read: without decoding it."""
+    """The number of axes of a file's image, 0 if it has none that can be read."""
     try:
+        if Path(path).suffix == ".npz":
+            return read_arrays(path)["image"].ndim
         with h5py.File(path, "r") as file:
-            return file["image"].ndim if "image" in file else 0
-    except (OSError, RuntimeError):
+            return file["image"].ndim
+    except (InputError, KeyError, OSError, RuntimeError):
         return 0
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What an h5 or npz file holds of `image` and `label`; raises InputError for a damaged file.
+
+    Arrays of Python objects in an npz are refused, never unpickled.
+    """
+    kind = "npz" if Path(path).suffix == ".npz" else "h5"
+    try:
+        with np.load(path, allow_pickle=False) if kind == "npz" else h5py.File(path, "r") as file:
+            return {key: np.asarray(file[key][()]) for key in ("image", "label") if key in file}
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: not a readable {kind} file, copy or prepare it again ({error})") from error
 
 
 def read_spacing(path: Path) -> Optional[tuple[float, ...]]:
@@ -70,17 +87,12 @@ def read_spacing(path: Path) -> Optional[tuple[float, ...]]:
 def read_case(
     path: Path, dims: int, num_classes: int, label_required: bool = True, unit_range: bool = False
 ) -> tuple[np.ndarray, Optional[np.ndarray]]:
-    """Image (float32) and label (uint8) of one h5 file, both with `dims` axes; label None where the file has none.
+    """Image (float32) and label (uint8) of one h5 or npz file, both with `dims` axes; label None where it has none.
 
     Negative labels count as background. `unit_range`: the image must lie in [0, 1].
     Raises InputError for a file that is damaged, of another shape or type, or holds NaN or labels >= num_classes.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            arrays = {key: file[key][()] for key in ("image", "label") if key in file}
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"{path}: not a readable h5 file, copy or prepare it again ({error})") from error
-    return check_case(path, arrays, dims, num_classes, label_required, unit_range)
+    return check_case(path, read_arrays(path), dims, num_classes, label_required, unit_range)
 
 
 def check_case(path, arrays: dict, dims: int, num_classes: int, label_required: bool, unit_range: bool):

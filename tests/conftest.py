@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from networks import net_factory
 from scripts.make_phantom import make_phantom
+from utils.prototypes import PrototypeMemory
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(2)
@@ -58,6 +60,46 @@ def fill():
         return net
 
     return fill_network
+
+
+# The parameters and buffers that the reference's double precision files carry, by their names there.
+LAYERS = {
+    "proj_head_first_conv_weight": "proj_head.0.weight",
+    "encoder_first_conv_weight": "encoder.in_conv.conv_conv.0.weight",
+    "out_conv_weight": "decoder.out_conv.weight",
+    "out_conv_bias": "decoder.out_conv.bias",
+    "running_mean": "encoder.in_conv.conv_conv.1.running_mean",
+    "running_var": "encoder.in_conv.conv_conv.1.running_var",
+    "proj_head_running_mean": "proj_head.1.running_mean",
+}
+
+
+@pytest.fixture(scope="session")
+def assert_weights():
+    """assert_weights(net, ref, "student_{}_after_0"): the network's layers equal the reference's to 1e-8."""
+
+    def check(net, ref, pattern):
+        for name, key in LAYERS.items():
+            torch.testing.assert_close(net.state_dict()[key], ref[pattern.format(name)], rtol=0, atol=1e-8)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def build(fill):
+    """build(ref, dtype): student, teacher, memories and optimiser as the reference's SPC steps begin."""
+
+    def build_spc(ref, dtype):
+        student, teacher = (
+            fill(net_factory("unet_proj", 1, 4), int(ref[f"{who}_weights_seed"])).to(dtype).train()
+            for who in ("student", "teacher")
+        )
+        teacher.requires_grad_(False)
+        memories = [PrototypeMemory(4, int(ref["memory_size"])).to(dtype) for _ in range(2)]
+        optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+        return student, teacher, memories, optimizer
+
+    return build_spc
 
 
 @pytest.fixture(scope="session")

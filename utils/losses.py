@@ -1,4 +1,4 @@
-"""Losses on probabilities and labels. Source: docs/METHODS.md section 1, "Dice loss"."""
+"""Losses on probabilities and labels. Source: docs/METHODS.md section 1, "Dice loss", and section 3."""
 
 from __future__ import annotations
 
@@ -23,3 +23,25 @@ def dice_loss(prob: torch.Tensor, label: torch.Tensor, mask: Optional[torch.Tens
     dims = [0, *range(2, prob.ndim)]
     intersection, prob_sum, target_sum = (term.sum(dim=dims) for term in terms)
     return (1 - (2 * intersection + EPSILON) / (prob_sum + target_sum + EPSILON)).mean()
+
+
+def mixed_loss(
+    logits: torch.Tensor,
+    label_image: torch.Tensor,
+    label_patch: torch.Tensor,
+    mask: torch.Tensor,
+    weight_image: float = 1.0,
+    weight_patch: float = 1.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Dice and CE of a pasted image: against `label_image` where the mask is 1, against `label_patch` where it is 0.
+
+    logits (B, C, H, W); labels (B, H, W); mask (H, W) or (B, H, W). CE is the mean over each part of the whole batch.
+    """
+    prob = logits.softmax(dim=1)
+    mask = mask.to(prob.dtype).expand(label_image.shape)
+    loss_dice, loss_ce = 0.0, 0.0
+    for label, where, weight in ((label_image, mask, weight_image), (label_patch, 1 - mask, weight_patch)):
+        loss_dice = loss_dice + weight * dice_loss(prob, label, where)
+        ce = F.cross_entropy(logits, label.long(), reduction="none")
+        loss_ce = loss_ce + weight * (ce * where).sum() / (where.sum() + 1e-16)
+    return loss_dice, loss_ce

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence
+from typing import Mapping
 
 import numpy as np
 import torch
@@ -24,9 +24,7 @@ def overlay(image: np.ndarray, label: np.ndarray, opacity: float = 0.6) -> np.nd
     return np.where((label > 0)[..., None], (1 - opacity) * grey + opacity * colour, grey)
 
 
-def make_panel(
-    batch: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tensor], classes: Sequence[str], rows: int = 4
-):
+def make_panel(batch: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tensor], rows: int = 4) -> np.ndarray:
     """One picture (H, W, 3): a row an image, with columns image, each label map (student, teacher, ...), ground truth.
 
     The label maps belong to the last images of the batch; their first `rows` are drawn.

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Iterable, Optional, Sequence
 
 import h5py
 import numpy as np
@@ -70,32 +70,42 @@ def _means(table: np.ndarray, classes: Sequence[str]) -> dict:
     }
 
 
-def write_results(folder: Path, results: Sequence[CaseResult], summary: dict) -> None:
-    """Write per_case.csv, summary.json and predictions/ as one folder: the old one stays until the new one is whole."""
+def write_results(
+    folder: Path, evaluated: Iterable[tuple[CaseResult, np.ndarray]], classes: Sequence[str], empty: str, about: dict
+) -> dict:
+    """Write per_case.csv, summary.json and predictions/ of what `evaluate` yields; returns the summary.
+
+    As one folder: the old one stays until the new one is whole. Predictions are written as they come. `about` goes
+    into the summary.
+    """
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     (new / "predictions").mkdir(parents=True)
+    results = []
+    for result, pred in evaluated:
+        results.append(result)
+        with h5py.File(new / "predictions" / f"{result.name}.h5", "w") as file:
+            file.create_dataset("prediction", data=pred, compression="gzip")
+    summary = {**about, **summarise(results, classes, empty)}
+    save_json(summary, new / "summary.json")
     with open(new / "per_case.csv", "w", newline="") as file:
         writer = csv.writer(file)
         names = list(results[0].values)
         writer.writerow(["case", "class", *names, "prediction_empty", "label_empty"])
         for result in results:
-            for index, label in enumerate(summary["classes"]):
-                row = [result.values[name][index] for name in names]
+            for index, label in enumerate(classes):
+                values = [result.values[name][index] for name in names]
                 empties = int(result.pred_empty[index]), int(result.label_empty[index])
                 writer.writerow(
-                    [result.case.name, label, *("" if np.isnan(v) else repr(float(v)) for v in row), *empties]
+                    [result.name, label, *("" if np.isnan(v) else repr(float(v)) for v in values), *empties]
                 )
-    for result in results:
-        with h5py.File(new / "predictions" / f"{result.case.name}.h5", "w") as file:
-            file.create_dataset("prediction", data=result.pred, compression="gzip")
-    save_json(summary, new / "summary.json")
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.replace(folder, old)
     os.replace(new, folder)
     shutil.rmtree(old, ignore_errors=True)
+    return summary
 
 
 def published_rows(dataset: str, method: Optional[str], labelnum: Optional[int]) -> list[dict]:
@@ -104,52 +114,49 @@ def published_rows(dataset: str, method: Optional[str], labelnum: Optional[int])
     return [row for row in rows if (row["dataset"], row["method"], row["labelnum"]) == (dataset, method, labelnum)]
 
 
-def table_row(name: str, summary: dict) -> list[str]:
+COLUMNS = {"dice": "DSC %", "jaccard": "Jaccard %", "hd95": "95HD ({unit})", "asd": "ASD ({unit})"}
+
+
+def table_header(classes: Sequence[str], unit: str, columns: Sequence[str] = tuple(COLUMNS)) -> list[str]:
+    """The columns of the rows below: the metrics chosen, then Dice by class, then the number of empty predictions."""
+    return ["", *(COLUMNS[name].format(unit=unit) for name in columns), *(f"{label} %" for label in classes), "empty"]
+
+
+def table_row(name: str, summary: dict, columns: Sequence[str] = tuple(COLUMNS)) -> list[str]:
     """One row of `format_table`: mean ± standard deviation over cases, overlaps in per cent."""
-    cells = [name]
-    for metric in ("dice", "jaccard", "hd95", "asd"):
-        entry = summary["metrics"][metric]
-        cells.append(_cell(entry["mean"], entry["std_over_cases"], 1 if metric in DISTANCES else 100))
-    for label in summary["classes"]:
-        cells.append(_cell(summary["metrics"]["dice"]["by_class"][label]["mean"], None, 100))
-    cells.append(str(sum(summary["empty_predictions"].values())))
-    return cells
+    metrics, classes = summary["metrics"], summary["classes"]
+    cells = [_cell(metrics[metric]["mean"], metrics[metric]["std_over_cases"], metric) for metric in columns]
+    cells += [_cell(metrics["dice"]["by_class"][label]["mean"], None, "dice") for label in classes]
+    return [name, *cells, str(sum(summary["empty_predictions"].values()))]
 
 
-def published_row(row: dict, classes: Sequence[str]) -> list[str]:
+def over_runs_row(name: str, summaries: Sequence[dict], columns: Sequence[str] = tuple(COLUMNS)) -> list[str]:
+    """Mean ± sample standard deviation over runs (seeds) of one setting."""
+
+    def over_runs(pick, metric):
+        values = np.array(
+            [np.nan if pick(s["metrics"]) is None else pick(s["metrics"]) for s in summaries], dtype=float
+        )
+        return _cell(_number(defined_mean(values)), spread(values), metric)
+
+    cells = [over_runs(lambda metrics, metric=metric: metrics[metric]["mean"], metric) for metric in columns]
+    for label in summaries[0]["classes"]:
+        cells.append(over_runs(lambda metrics, label=label: metrics["dice"]["by_class"][label]["mean"], "dice"))
+    return [name, *cells, str(sum(sum(summary["empty_predictions"].values()) for summary in summaries))]
+
+
+def published_row(row: dict, classes: Sequence[str], columns: Sequence[str] = tuple(COLUMNS)) -> list[str]:
     """The same of a published result, whose numbers are in per cent already; `-` where none is published."""
-    values = [row.get(metric) for metric in ("dice", "jaccard", "hd95", "asd")]
+    values = [row.get(metric) for metric in columns]
     values += [row.get("by_class", {}).get(label) for label in classes]
     return [f"published: {row['name']}", *("-" if value is None else f"{value:.2f}" for value in values), "-"]
 
 
-def over_runs_row(name: str, summaries: Sequence[dict]) -> list[str]:
-    """Mean ± sample standard deviation over runs (seeds) of one setting."""
-    cells = [name]
-    for metric in ("dice", "jaccard", "hd95", "asd"):
-        cells.append(
-            _over_runs([summary["metrics"][metric]["mean"] for summary in summaries], 1 if metric in DISTANCES else 100)
-        )
-    for label in summaries[0]["classes"]:
-        cells.append(_over_runs([summary["metrics"]["dice"]["by_class"][label]["mean"] for summary in summaries], 100))
-    cells.append(str(sum(sum(summary["empty_predictions"].values()) for summary in summaries)))
-    return cells
-
-
-def _over_runs(values: Sequence[Optional[float]], scale: float) -> str:
-    values = np.array([np.nan if value is None else value for value in values], dtype=float)
-    return _cell(_number(defined_mean(values)), spread(values), scale)
-
-
-def _cell(mean: Optional[float], std: Optional[float], scale: float) -> str:
+def _cell(mean: Optional[float], std: Optional[float], metric: str) -> str:
     if mean is None:
         return "undefined"
+    scale = 1 if metric in DISTANCES else 100
     return f"{mean * scale:.2f}" + ("" if std is None else f" ± {std * scale:.2f}")
-
-
-def table_header(classes: Sequence[str], unit: str) -> list[str]:
-    """The columns of the rows above."""
-    return ["", "DSC %", "Jaccard %", f"95HD ({unit})", f"ASD ({unit})", *(f"{label} %" for label in classes), "empty"]
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:

@@ -24,7 +24,7 @@ from utils.checkpoints import save_json, save_text
 from utils.device import describe_device
 
 # These flags may differ on resume: they do not change what is computed (max_iterations may only grow).
-FREE_ON_RESUME = ("gpu", "num_workers", "save_interval", "log_interval", "max_iterations", "output_dir")
+FREE_ON_RESUME = ("gpu", "num_workers", "save_interval", "log_interval", "max_iterations", "output_dir", "stage")
 
 
 def run_path(args: argparse.Namespace, method: str) -> Path:
@@ -99,11 +99,13 @@ class RunFolder:
             )
 
 
-def open_run(args: argparse.Namespace, method: str, network: str, data, student, device) -> tuple[RunFolder, dict]:
+def open_run(
+    args: argparse.Namespace, method: str, network: str, data, student, device, path: Optional[Path] = None
+) -> tuple[RunFolder, dict]:
     """Open the folder of this run and say what it is going to do, before the first step.
 
-    `data` is a TrainingData. Returns the folder and the description that goes into the weights files. Raises
-    InputError, with nothing written, where the folder holds another configuration.
+    `data` is a TrainingData; `path` defaults to the run's own. Returns the folder and the description that goes into
+    the weights files. Raises InputError, with nothing written, where the folder holds another configuration.
     """
     info = data.info
     dataset = {"name": info.name, "dims": info.dims, "classes": list(info.classes), "patch_size": list(data.patch_size)}
@@ -119,7 +121,7 @@ def open_run(args: argparse.Namespace, method: str, network: str, data, student,
         "device": describe_device(device),
         "parameters": parameters,
     }
-    run = RunFolder(run_path(args, method), config)
+    run = RunFolder(path or run_path(args, method), config)
     run.say(f"{method} -> {run.path}")
     run.say("flags: " + " ".join(f"{key}={value}" for key, value in sorted(config["flags"].items())))
     for line in data.summary:

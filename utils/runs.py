@@ -32,7 +32,7 @@ def find_runs(folder: Path, dataset: str) -> list[Run]:
     if not folder.is_dir():
         raise InputError(f"--output_dir {folder}: no such folder; {advice}")
     found = sorted({path.parent for name in ("best.pth", "last.pth") for path in folder.rglob(name)})
-    runs = [run for run in (_describe(path, folder) for path in found) if run is not None]
+    runs = [run for run in (_describe(path) for path in found) if run is not None]
     if runs:
         return runs
     bare = sorted(path for path in folder.glob("*.pth") if not path.name.startswith("checkpoint"))
@@ -43,16 +43,20 @@ def find_runs(folder: Path, dataset: str) -> list[Run]:
     )
 
 
-def _describe(path: Path, top: Path) -> Optional[Run]:
+def _describe(path: Path) -> Optional[Run]:
     try:
         config = json.loads((path / "config.json").read_text())
     except (OSError, ValueError):
         config = {}
     weights = {kind: path / f"{kind}.pth" for kind in ("best", "last") if (path / f"{kind}.pth").exists()}
     flags = config.get("flags", {})
-    seed = path.name if path.name.startswith("seed_") else ""
-    group = path.parent.name if seed else path.resolve().name
-    name = f"{group} {seed}".strip()
+    stage = path.name if path.name in ("pretrain", "self") else ""
+    if stage == "pretrain" and (path.parent / "self" / "last.pth").exists():
+        return None  # only the start of a run of two stages
+    folder = path.resolve().parent if stage else path.resolve()
+    seed = folder.name if folder.name.startswith("seed_") else ""
+    group = folder.parent.name if seed else folder.name
+    name = " ".join(part for part in (group, seed, stage if stage == "pretrain" else "") if part)
     if not flags:
         return Run(path, name, group, weights)
     labelnum = None if flags.get("labeled_cases") is not None else flags.get("labelnum")

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from dataloaders.sampler import TwoStreamBatches
 from utils.checkpoints import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from utils.device import step_seed
 from utils.panels import make_panel
@@ -39,6 +40,16 @@ def make_loader(dataset: Dataset, batches: Iterable, num_workers: int, device: t
         worker_init_fn=_leave_interrupts_to_the_parent,
         prefetch_factor=4 if num_workers else None,
     )
+
+
+def two_stream_loader(data, args: argparse.Namespace, unlabelled_bs: int, device: torch.device):
+    """loader(start, stop) for a Trainer: batches of --labeled_bs labelled, then `unlabelled_bs` unlabelled images."""
+
+    def loader(start: int, stop: int) -> DataLoader:
+        streams = data.labelled, data.unlabelled, args.labeled_bs, unlabelled_bs
+        return make_loader(data.train, TwoStreamBatches(*streams, args.seed, start, stop), args.num_workers, device)
+
+    return loader
 
 
 def _leave_interrupts_to_the_parent(_worker: int) -> None:
@@ -206,10 +217,9 @@ class Trainer:
         self.run.record({"iteration": self.done, **{f"val/{name}": value for name, value in scores.items()}})
         for name, value in scores.items():
             self.writer.add_scalar(f"val/{name}", value, self.done)
-        panel = make_panel(
-            batch, {n[len("label/") :]: v for n, v in terms.items() if n.startswith("label/")}, self.classes
-        )
-        self.writer.add_image("panel/image_labels_truth", panel, self.done, dataformats="HWC")
+        labels = {name[len("label/") :]: value for name, value in terms.items() if name.startswith("label/")}
+        if labels:
+            self.writer.add_image("panel/image_labels_truth", make_panel(batch, labels), self.done, dataformats="HWC")
         is_best = not self.best or scores["dice"] > self.best["val_dice"]
         if is_best:
             self.best = self._weights(val_dice=scores["dice"])

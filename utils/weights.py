@@ -42,12 +42,34 @@ def load_weights(path: Path) -> Weights:
 
 def fit_weights(net: torch.nn.Module, state: dict, path: Path) -> None:
     """Load `state` into `net`, all of it; raises InputError that names the first parameters that do not fit."""
-    own = net.state_dict()
-    wrong = [name for name in own if name not in state]
-    wrong += [name for name in state if name not in own or own[name].shape != state[name].shape]
-    if wrong:
+    fitting, lacking, unused = compare(net, state)
+    if lacking or unused:
+        wrong = list(dict.fromkeys(lacking + unused))
         raise InputError(
-            f"{path}: {len(wrong)} of {len(own)} parameters do not fit this network "
+            f"{path}: {len(wrong)} of {len(fitting) + len(lacking)} parameters do not fit this network "
             f"({', '.join(wrong[:3])}{', ...' if len(wrong) > 3 else ''}); is it of another method or dataset?"
         )
     net.load_state_dict(state)
+
+
+def load_what_fits(net: torch.nn.Module, state: dict, path: Path) -> tuple[bool, str]:
+    """Load those parameters of `state` that fit; returns whether all did, and a line that says what was loaded.
+
+    Raises InputError where none fits.
+    """
+    fitting, lacking, unused = compare(net, state)
+    if not fitting:
+        raise InputError(f"{path}: none of its {len(state)} parameters fits this network; is it of another method?")
+    net.load_state_dict({name: state[name] for name in fitting}, strict=False)
+    line = f"{path}: loaded {len(fitting)} of {len(fitting) + len(lacking)} parameters"
+    for what, names in (("left as initialised", lacking), ("not used", unused)):
+        if names:
+            line += f"; {what}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
+    return not lacking, line
+
+
+def compare(net: torch.nn.Module, state: dict) -> tuple[list[str], list[str], list[str]]:
+    """Names of the state dict that fit the network, that it lacks, and that are of no use to it."""
+    own = net.state_dict()
+    fitting = [name for name in own if name in state and own[name].shape == state[name].shape]
+    return fitting, [name for name in own if name not in fitting], [name for name in state if name not in fitting]

@@ -4,7 +4,6 @@ import json
 import numpy as np
 import pytest
 
-from dataloaders.volumes import Case
 from utils.evaluation import CaseResult
 from utils.metrics import case_metrics
 from utils.reports import (
@@ -24,7 +23,7 @@ CLASSES = ("RV", "Myo", "LV")
 def result(name, pred, label):
     values = case_metrics(pred, label, 4)
     empties = ([not (array == index).any() for index in (1, 2, 3)] for array in (pred, label))
-    return CaseResult(Case(name, pred.astype(np.float32), label), pred, values, *map(np.array, empties), 10.0)
+    return CaseResult(name, values, *map(np.array, empties), 10.0)
 
 
 @pytest.fixture
@@ -64,17 +63,23 @@ def test_one_case_has_no_deviation(results):
 
 def test_files_are_replaced_whole_or_not_at_all(results, tmp_path):
     folder = tmp_path / "test_best"
-    write_results(folder, results, summarise(results, CLASSES))
+    pred = np.ones((1, 8, 8), np.uint8)
+    summary = write_results(folder, ((result, pred) for result in results), CLASSES, "ours", {"weights": "best.pth"})
+    assert json.loads((folder / "summary.json").read_text()) == summary and summary["weights"] == "best.pth"
     with open(folder / "per_case.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["case"], row["class"]) for row in rows[:4]] == [("a", "RV"), ("a", "Myo"), ("a", "LV"), ("b", "RV")]
     assert rows[5]["dice"] == "0.0" and rows[5]["asd"] == "" and rows[5]["prediction_empty"] == "1"
     (folder / "mine.txt").write_text("from the first test")
-    broken = results[0]._replace(pred=object())
-    with pytest.raises(TypeError):
-        write_results(folder, [broken], summarise(results, CLASSES))
+
+    def broken():
+        yield results[0], pred
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        write_results(folder, broken(), CLASSES, "ours", {})
     assert (folder / "mine.txt").exists() and len(list((folder / "predictions").iterdir())) == 3
-    write_results(folder, results[:1], summarise(results[:1], CLASSES))
+    write_results(folder, [(results[0], pred)], CLASSES, "ours", {})
     assert sorted(path.name for path in folder.iterdir()) == ["per_case.csv", "predictions", "summary.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["test_best"]
 

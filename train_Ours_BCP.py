@@ -1,0 +1,280 @@
+#!/usr/bin/env python3
+"""SPC on bidirectional copy-paste, "Ours (BCP)": pre-training on pasted labelled images, then self-training.
+
+Papers: arXiv 2507.20729 (SPC), arXiv 2305.00673 (BCP). Number by number: docs/METHODS.md sections 1 and 3.
+
+    export DATASET_HOME=/data                                              # holds ACDC/
+    python train_Ours_BCP.py --name ACDC --labelnum 10                     # both stages, 7 of 70 patients labelled
+    python train_Ours_BCP.py --name ACDC --labelnum 10 --preset baseline   # plain bidirectional copy-paste
+    python train_Ours_BCP.py --name ACDC --labelnum 10 --pretrain_iterations 300 --max_iterations 900 \
+        --consistency_rampup 2 --patch_size 64 64 --batch_size 8 --labeled_bs 4    # minutes on a CPU
+
+The same command resumes, across the stages. It writes runs/<dataset>/Ours_BCP_<labelnum>/seed_<seed>/{pretrain,self}/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Optional
+
+import torch
+
+from dataloaders.errors import InputError
+from dataloaders.seeding import generator
+from dataloaders.training_data import load_training_data
+from networks import net_factory
+from utils.copy_paste import box_mask, draw_box, paste
+from utils.device import pick_device, set_seed
+from utils.ema import update_state
+from utils.evaluation import validator
+from utils.inference import predict_slices
+from utils.losses import dice_loss, mixed_loss
+from utils.options import (
+    Parser,
+    add_data_flags,
+    add_run_flags,
+    add_training_flags,
+    one_line_errors,
+    parse,
+    positive,
+    preset_help,
+)
+from utils.prototypes import PrototypeMemory, contrast_loss
+from utils.pseudo_labels import largest_component
+from utils.ramps import consistency_ramp
+from utils.run_folder import open_run, run_path
+from utils.style_blending import BLEND_MODES, blend_styles, draw_blend
+from utils.training import Trainer, two_stream_loader
+from utils.weights import load_weights, load_what_fits
+
+METHOD = "Ours_BCP"
+PRESETS = {
+    "supervised": {"stage": "pretrain", "paste": "off", "blend": "off"},
+    "baseline": {"blend": "off", "contrast": "off"},
+    "no-blending": {"blend": "off"},
+    "no-contrast": {"contrast": "off"},
+    "weak-to-strong": {"contrast": "weak-to-strong"},
+    "strong-to-weak": {"contrast": "strong-to-weak"},
+    "memory-32": {"memory_size": 32},
+    "memory-64": {"memory_size": 64},
+    "memory-128": {"memory_size": 128},
+    "memory-256": {"memory_size": 256},
+    "mix-beta": {"blend": "beta"},
+    "mix-binomial": {"blend": "binomial"},
+}
+
+
+def parse_args(argv=None):
+    parser = Parser(description=__doc__, epilog=preset_help(PRESETS))
+    add_data_flags(parser, dims=2, labelnum=5)
+    add_training_flags(parser, batch_size=24, max_iterations=30000)
+    group = parser.add_argument_group("method")
+    group.add_argument(
+        "--stage", choices=("all", "pretrain", "self"), default="all",
+        help="stages to run; self starts from the best weights of pretrain (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--pretrain_iterations", type=positive, default=10000,
+        help="iterations of pre-training; --max_iterations counts self-training (default: %(default)s, the paper's)",
+    )  # fmt: skip
+    group.add_argument(
+        "--pretrained", metavar="FILE",
+        help="weights to start self-training from; there is no pre-training then (default: the pre-training's best)",
+    )  # fmt: skip
+    group.add_argument(
+        "--consistency_rampup", type=int, default=200,
+        help="R of the ramp, in units of 150 iterations: the unlabelled terms have full weight from iteration "
+        "150 R on; a small run sets it to its iterations / 450 (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--u_weight",
+        type=float,
+        default=0.1,
+        help="weight of pseudo labels in the pasted images (default: %(default)s)",
+    )
+    group.add_argument("--contrast_weight", type=float, default=1.0, help="weight of L_pc (default: %(default)s)")
+    group.add_argument("--ema_decay", type=float, default=0.99, help="the teacher's EMA factor (default: %(default)s)")
+    group.add_argument(
+        "--memory_size", type=int, default=128, help="entries of each class's prototype ring (default: %(default)s)"
+    )
+    group.add_argument(
+        "--blend", choices=(*BLEND_MODES, "off"), default="uniform",
+        help="mixing coefficient of style blending: U(0,1), Beta(1/2,1/2), 0 or 1; off: none (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--contrast", choices=("both", "weak-to-strong", "strong-to-weak", "off"), default="both",
+        help="halves of L_pc in use; one alone goes without the 1/2 (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--paste", choices=("on", "off"), default="on",
+        help="off: pre-training on whole labelled images (default: %(default)s)",
+    )  # fmt: skip
+    add_run_flags(parser, PRESETS)
+    args = parse(parser, PRESETS, argv)
+    if args.labeled_bs % 2 or args.batch_size != 2 * args.labeled_bs:
+        parser.error(
+            f"--batch_size {args.batch_size} --labeled_bs {args.labeled_bs}: copy-paste pairs quarters of the batch, "
+            "so the batch must be a multiple of 4 and half of it labelled"
+        )
+    return args
+
+
+def compute_pretrain_losses(student, image_w, label_l, lam: Optional[torch.Tensor], perm, mask: Optional[torch.Tensor]):
+    """The objective of one pre-training step: (loss, terms).
+
+    image_w (B, 1, H, W), labelled images first; label_l (L, H, W); lam, perm: the draws of style blending, lam None
+    for none; mask M (H, W), ones with a box of zeros, None for no paste.
+    """
+    n = len(label_l)
+    image_l = image_w[:n] if lam is None else blend_styles(image_w, lam, perm)[:n]
+    if mask is None:
+        logits, _ = student(image_l)
+        loss_dice = dice_loss(logits.softmax(dim=1), label_l)
+        loss_ce = torch.nn.functional.cross_entropy(logits, label_l)
+    else:
+        image_a, image_b = image_l.chunk(2)
+        label_a, label_b = label_l.chunk(2)
+        logits, _ = student(paste(image_a, image_b, mask))  # a M + b (1 - M)
+        loss_dice, loss_ce = mixed_loss(logits, label_a, label_b, mask)
+    loss = (loss_dice + loss_ce) / 2  # L = 1/2 (Dice + CE)
+    return loss, {"loss/supervised": loss, "monitor/dice": loss_dice, "monitor/ce": loss_ce}
+
+
+def compute_losses(
+    student, teacher, memory_w, memory_s, image_w, image_s, label_l, lam: Optional[torch.Tensor], perm, mask,
+    ramp: float, u_weight: float = 0.1, contrast_weight: float = 1.0, contrast: str = "both",
+):  # fmt: skip
+    """The objective of one self-training step: (loss, terms). Updates the memories in place.
+
+    image_w, image_s (B, 1, H, W), labelled images first; label_l (L, H, W), L = B / 2 even; lam, perm: the draws of
+    style blending, lam None for none; mask M (H, W), ones with a box of zeros; ramp: r(step).
+    """
+    n, num_classes = len(label_l), memory_w.weights.shape[0]
+    image_l = image_w[:n] if lam is None else blend_styles(image_w, lam, perm)[:n]
+    (a, b), (label_a, label_b) = image_l.chunk(2), label_l.chunk(2)
+    (u_a, u_b), (s_a, s_b) = image_w[n:].chunk(2), image_s[n:].chunk(2)
+
+    # 1. pseudo labels: the student's arg-max, of each class only the largest component
+    logits_ua, feat_ua = student(u_a)
+    logits_ub, feat_ub = student(u_b)
+    pseudo_label_a, pseudo_label_b = (
+        largest_component(logits.detach().argmax(dim=1), num_classes) for logits in (logits_ua, logits_ub)
+    )
+
+    # 2. paste both ways, two forwards
+    logits_u, feat_u = student(paste(s_a, a, mask))  # in_u = s_a M + a (1 - M)
+    logits_l, feat_l = student(paste(b, s_b, mask))  # in_l = b M + s_b (1 - M)
+
+    # 3. L_mix = 1/2 (all four Dice and CE terms); pseudo labels weigh 0.1 r
+    dice_u, ce_u = mixed_loss(logits_u, pseudo_label_a, label_a, mask, u_weight * ramp, 1.0)
+    dice_l, ce_l = mixed_loss(logits_l, label_b, pseudo_label_b, mask, 1.0, u_weight * ramp)
+    loss_mix = (dice_u + ce_u + dice_l + ce_l) / 2
+    terms = {"loss/mix": loss_mix, "monitor/dice_in_u": dice_u, "monitor/ce_in_u": ce_u}
+    terms.update({"monitor/dice_in_l": dice_l, "monitor/ce_in_l": ce_l, "monitor/ramp": ramp})
+    terms["label/student"] = torch.cat([pseudo_label_a, pseudo_label_b])
+    if contrast == "off":
+        return loss_mix, terms
+
+    # L_pc = 1/2 [CE(z_w . P_s, y^xi_w) + CE(z_s . P_w, y^xi_s)], the strong view being the pasted one
+    with torch.no_grad():
+        label_w_t = torch.cat([teacher(u_a)[0].argmax(dim=1), teacher(u_b)[0].argmax(dim=1)])
+        label_s_t = paste(teacher(s_a)[0].argmax(dim=1), teacher(s_b)[0].argmax(dim=1), mask)
+    z_w = student.proj_head(torch.cat([feat_ua, feat_ub]))
+    z_s = student.proj_head(paste(feat_u, feat_l, mask))
+    memory_w.enqueue(torch.cat([logits_ua, logits_ub]).softmax(dim=1), z_w)
+    memory_s.enqueue(paste(logits_u, logits_l, mask).softmax(dim=1), z_s)
+    halves = {
+        "weak-to-strong": contrast_loss(z_w, memory_s.prototypes(), label_w_t),
+        "strong-to-weak": contrast_loss(z_s, memory_w.prototypes(), label_s_t),
+    }
+    loss_pc = halves[contrast] if contrast in halves else sum(halves.values()) / 2
+    term_pc = ramp * contrast_weight * loss_pc
+    terms.update({"loss/contrast": term_pc, "monitor/contrast": loss_pc, "label/teacher": label_w_t})
+    terms.update({f"monitor/{name}": half for name, half in halves.items()})
+    return loss_mix + term_pc, terms  # 4. L = L_mix + r(step) L_pc
+
+
+def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> bool:
+    """Run one stage in its own folder; False if interrupted. Self-training begins with the weights `start_from`."""
+    args = argparse.Namespace(**vars(args))
+    path = run_path(args, METHOD) / stage
+    if stage == "pretrain":
+        args.max_iterations = args.pretrain_iterations
+    uses_strong = stage == "self" and bool(data.unlabelled)
+    num_images = args.batch_size if args.blend != "off" or uses_strong else args.labeled_bs
+    num_l = args.labeled_bs if data.unlabelled else num_images  # nothing unlabelled: both halves are labelled
+    data.train.strong = uses_strong
+
+    student, teacher = (net_factory("unet_proj", 1, data.info.num_classes).to(device).train() for _ in range(2))
+    teacher.requires_grad_(False)
+    memory_w, memory_s = (PrototypeMemory(data.info.num_classes, args.memory_size).to(device) for _ in range(2))
+    optimizer = torch.optim.SGD(student.parameters(), lr=args.base_lr, momentum=0.9, weight_decay=1e-4)
+    if start_from is not None:
+        weights = load_weights(start_from)
+        complete, loaded = load_what_fits(student, weights.state, start_from)
+        teacher.load_state_dict(student.state_dict())
+        if complete and "opt" in weights.meta:
+            optimizer.load_state_dict(weights.meta["opt"])
+            loaded += ", with the optimiser's state"
+    run, description = open_run(args, METHOD, "unet_proj", data, student, device, path)
+    if start_from is not None:
+        run.say(f"self-training starts from {loaded}")
+
+    def objective(batch, step):
+        lam = perm = mask = None
+        if args.blend != "off":
+            rng = generator(args.seed, "style", step)
+            lam, perm = (draw.to(device) for draw in draw_blend(rng, num_l, num_images, args.blend))
+        if args.paste == "on":
+            box = draw_box(generator(args.seed, "paste", step), data.patch_size)
+            mask = box_mask(box, data.patch_size, device)
+        image_w, label_l = batch["image_w"], batch["label"][:num_l].long()
+        if not uses_strong:
+            return compute_pretrain_losses(student, image_w, label_l, lam, perm, mask)
+        return compute_losses(
+            student, teacher, memory_w, memory_s, image_w, batch["image_s"], label_l, lam, perm, mask,
+            consistency_ramp(step, args.consistency_rampup), args.u_weight, args.contrast_weight, args.contrast,
+        )  # fmt: skip
+
+    def update_teacher(step):
+        update_state(teacher, student, args.ema_decay)
+
+    validate = validator(lambda image: predict_slices(student, image, data.patch_size), data.selection)
+    loader = two_stream_loader(data, args, num_images - args.labeled_bs, device)
+    modules = {"student": student}
+    if stage == "self":
+        modules.update(teacher=teacher, memory_w=memory_w, memory_s=memory_s)
+    trainer = Trainer(
+        run, args, modules, optimizer, objective, loader, validate, device, description, data.info.classes,
+        update_teacher if stage == "self" else None,
+    )  # fmt: skip
+    return trainer.fit()
+
+
+@one_line_errors
+def main(argv=None):
+    args = parse_args(argv)
+    device = pick_device(args.gpu, args.amp)
+    set_seed(args.seed, args.deterministic)
+    start_from = Path(args.pretrained) if args.pretrained else run_path(args, METHOD) / "pretrain" / "best.pth"
+    if args.pretrained and not start_from.is_file():
+        raise InputError(f"--pretrained {start_from}: no such file")
+    data = load_training_data(args)
+    if (
+        args.stage in ("all", "pretrain")
+        and not args.pretrained
+        and not run_stage("pretrain", args, data, device, None)
+    ):
+        return 130
+    if args.stage == "pretrain":
+        return 0
+    if not start_from.is_file():
+        raise InputError(f"{start_from}: no such weights; run --stage pretrain first, or name some with --pretrained")
+    set_seed(args.seed, args.deterministic)
+    return 0 if run_stage("self", args, data, device, start_from) else 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
