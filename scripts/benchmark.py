@@ -24,6 +24,7 @@ sys.path.insert(
     0, str(Path(__file__).resolve().parent.parent)
 )  # scripts run from anywhere: the root holds the packages
 
+import train_Ours_BCP  # noqa: E402
 import train_Ours_MT  # noqa: E402
 from dataloaders.datasets import get_dataset  # noqa: E402
 from dataloaders.reading import read_case  # noqa: E402
@@ -31,10 +32,12 @@ from dataloaders.sampler import TwoStreamBatches  # noqa: E402
 from dataloaders.training_data import load_training_data  # noqa: E402
 from networks import net_factory  # noqa: E402
 from scripts.make_phantom import draw_label, make_phantom  # noqa: E402
+from utils.copy_paste import box_mask, draw_box  # noqa: E402
 from utils.device import describe_device, pick_device, set_seed  # noqa: E402
-from utils.ema import update_parameters  # noqa: E402
+from utils.ema import update_parameters, update_state  # noqa: E402
 from utils.metrics import METRICS, case_metrics  # noqa: E402
 from utils.prototypes import PrototypeMemory  # noqa: E402
+from utils.pseudo_labels import largest_component  # noqa: E402
 from utils.style_blending import draw_blend  # noqa: E402
 from utils.training import make_loader  # noqa: E402
 
@@ -92,6 +95,56 @@ def benchmark_step(args, device) -> float:
     return whole
 
 
+def plain_largest_component(label: np.ndarray, num_classes: int) -> np.ndarray:
+    """The plain way: each slice and class on its own."""
+    kept = np.zeros_like(label)
+    for index, plane in enumerate(label):
+        for cls in range(1, num_classes):
+            components, _ = ndimage.label(plane == cls, structure=np.ones((3, 3)))
+            sizes = np.bincount(components.ravel())
+            if len(sizes) > 1:
+                kept[index][components == 1 + np.argmax(sizes[1:])] = cls
+    return kept
+
+
+def benchmark_component(args, device) -> None:
+    """Largest components of 12 slices of 256x256 with 9 classes beside the plain loop's, and a BCP step's share."""
+    rng = np.random.default_rng(0)
+    truth = draw_label(rng, get_dataset("Synapse"), (12, 256, 256))
+    speckled = np.where(rng.random(truth.shape) < 0.02, rng.integers(0, 9, truth.shape), truth).astype(np.int64)
+    print("largest components, 12 slices of 256x256, 9 classes:")
+    for name, label in (("clean", truth.astype(np.int64)), ("2 % speckles", speckled)):
+        tensor = torch.from_numpy(label)
+        assert np.array_equal(plain_largest_component(label, 9), largest_component(tensor, 9).numpy())
+        slow = seconds(lambda label=label: plain_largest_component(label, 9), 5, torch.device("cpu"))
+        fast = seconds(lambda tensor=tensor: largest_component(tensor, 9), 9, torch.device("cpu"))
+        print(f"  {name}: plain loop {slow * 1e3:.1f} ms, ours {fast * 1e3:.1f} ms, {slow / fast:.1f} times")
+
+    half, size = args.batch_size // 2, args.patch_size
+    student, teacher = (net_factory("unet_proj", 1, 9).to(device).train() for _ in range(2))
+    memories = [PrototypeMemory(9).to(device) for _ in range(2)]
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    image_w, image_s = (torch.rand(args.batch_size, 1, *size, device=device) for _ in range(2))
+    label = torch.randint(0, 9, (half, *size), device=device)
+    lam, perm = (draw.to(device) for draw in draw_blend(rng, half, args.batch_size))
+    mask = box_mask(draw_box(rng, size), size, device)
+
+    def step():
+        loss, _ = train_Ours_BCP.compute_losses(
+            student, teacher, *memories, image_w, image_s, label, lam, perm, mask, 1.0
+        )  # fmt: skip
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        update_state(teacher, student, 0.99)
+
+    noisy = torch.from_numpy(speckled).to(device)[:half, : size[0], : size[1]]
+    whole = seconds(step, args.repeats, device)
+    part = seconds(lambda: largest_component(noisy, 9), args.repeats, device)
+    shape = f"batch {args.batch_size}, {size[0]}x{size[1]}"
+    print(f"  of a BCP step ({shape}): {part * 1e3:.1f} of {whole * 1e3:.0f} ms, {part / whole:.1%}")
+
+
 def benchmark_loader(args, device, step_seconds: float) -> None:
     """Augmented slices per second for several numbers of workers."""
     flags = ["--patch_size", *map(str, args.patch_size), "--labeled_cases", "2"]
@@ -144,7 +197,7 @@ def benchmark_metrics(args, device) -> None:
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("step", "loader", "metrics"), help="one part; loader measures the step too")
+    parser.add_argument("--only", choices=("step", "loader", "component", "metrics"), help="one part (default: all)")
     parser.add_argument("--patch_size", type=int, nargs=2, default=[96, 96], help="pixels (default: 96 96)")
     parser.add_argument(
         "--batch_size", type=int, default=8, help="images, half of them labelled (default: %(default)s)"
@@ -160,6 +213,8 @@ def main(argv=None):
     step_seconds = benchmark_step(args, device) if args.only in (None, "step", "loader") else 0.0
     if args.only in (None, "loader"):
         benchmark_loader(args, device, step_seconds)
+    if args.only in (None, "component"):
+        benchmark_component(args, device)
     if args.only in (None, "metrics"):
         benchmark_metrics(args, device)
 

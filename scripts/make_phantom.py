@@ -71,9 +71,12 @@ def draw_image(rng: np.random.Generator, label: np.ndarray, unit_range: bool) ->
     return ((image - image.mean()) / image.std()).astype(np.float32)
 
 
-def write_h5(path: Path, image: np.ndarray, label: np.ndarray) -> None:
-    """One case in the layout that the readers expect."""
+def write_case(path: Path, image: np.ndarray, label: np.ndarray) -> None:
+    """One case as h5 or npz, by the path's suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npz":
+        np.savez(path, image=image, label=label.astype(np.float32))  # as TransUNet's files have them
+        return
     with h5py.File(path, "w") as file:
         file.create_dataset("image", data=image, compression="gzip")
         file.create_dataset("label", data=label, compression="gzip")
@@ -96,6 +99,14 @@ def case_names(info: DatasetInfo, train: int, val: int, test: int) -> dict[str, 
     return names
 
 
+# For each layout: path templates of slices and volumes, a slice's name, and the folder and names of the lists.
+LAYOUTS = {
+    "h5": ("data/slices/{id}.h5", None, "{case}_slice_{z:03d}", "{role}.list"),
+    "transunet": ("train_npz/{id}.npz", "test_vol_h5/{id}.npy.h5", "{case}_slice{z:03d}", "lists_Synapse/{role}.txt"),
+}
+LIST_ROLES = {"h5": {"train": "train_slices"}, "transunet": {"test": "test_vol"}}
+
+
 def make_phantom(
     name: str,
     out: Path,
@@ -104,33 +115,36 @@ def make_phantom(
     test: int = 2,
     shape: tuple[int, int, int] | None = None,
     seed: int = 0,
+    layout: str = "h5",
 ) -> Path:
     """Write a phantom of the dataset `name` under `out` and return its folder.
 
     train, val, test: numbers of cases (patients with two frames each in ACDC; only ACDC has a validation list).
-    shape: of a volume, (Z, H, W) in 2-D datasets.
+    shape: of a volume, (Z, H, W) in 2-D datasets. layout "transunet": Synapse as TransUNet distributes it.
     """
     info = get_dataset(name)
     root = Path(out) / info.folders[0]
     shape = shape or ((10, 72, 64) if info.dims == 2 else (48, 48, 40))
+    slice_path, volume_path, slice_name, list_name = LAYOUTS[layout]
+    first, slice_name = (1, "{case}_slice_{z}") if info.name == "ACDC" else (0, slice_name)
+    roles = LIST_ROLES[layout] if info.dims == 2 else {}
     for role, names in case_names(info, train, val, test).items():
-        slices = []
+        entries = []
         for index, case in enumerate(names):
             rng = generator(seed, "phantom", ("train", "val", "test").index(role), index)
             label = draw_label(rng, info, shape)
             image = draw_image(rng, label, unit_range=info.dims == 2)
             if info.dims == 3 or role != "train":
-                write_h5(root / info.volume_paths[0].format(id=case), image, label)
+                write_case(root / (volume_path or info.volume_paths[0]).format(id=case), image, label)
+                entries.append(case)
                 continue
-            first = 1 if info.name == "ACDC" else 0
-            entries = [f"{case}_slice_{first + z}" if first else f"{case}_slice_{z:03d}" for z in range(len(image))]
             for z in rng.permutation(len(image)):
-                write_h5(root / info.slice_paths[0].format(id=entries[z]), image[z], label[z])
-                slices.append(entries[z])
+                entries.append(slice_name.format(case=case, z=z + first))
+                write_case(root / slice_path.format(id=entries[-1]), image[z], label[z])
         if names:
-            list_name = getattr(info, f"{role}_lists")[0]
-            root.mkdir(parents=True, exist_ok=True)
-            (root / list_name).write_text("".join(entry + "\n" for entry in slices or names))
+            path = root / list_name.format(role=roles.get(role, role))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(entry + "\n" for entry in entries))
     return root
 
 
@@ -148,9 +162,17 @@ def main(argv=None):
         metavar=("Z", "H", "W"),
         help="of a volume (default: 10 72 64 in 2-D, 48 48 40 in 3-D)",
     )
+    parser.add_argument(
+        "--layout",
+        choices=tuple(LAYOUTS),
+        default="h5",
+        help="transunet: Synapse as TransUNet has it (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the shapes and images (default: %(default)s)")
     args = parser.parse_args(argv)
-    root = make_phantom(args.name, args.out, args.train, args.val, args.test, args.shape, args.seed)
+    if args.layout == "transunet" and args.name != "Synapse":
+        parser.error("--layout transunet is Synapse's")
+    root = make_phantom(args.name, args.out, args.train, args.val, args.test, args.shape, args.seed, args.layout)
     print(f"phantom of {args.name} in {root}: export DATASET_HOME={args.out}")
 
 

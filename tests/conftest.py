@@ -1,5 +1,9 @@
 """What the tests share: the reference numbers, networks filled as they were made, small datasets."""
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +123,47 @@ def phantoms(tmp_path_factory):
 def own_phantom(tmp_path):
     """A phantom of one's own to damage: own_phantom("ACDC") -> its folder."""
     return lambda name, **kwargs: make_phantom(name, tmp_path / "home", **{"train": 3, "val": 1, "test": 1, **kwargs})
+
+
+@pytest.fixture(scope="session")
+def assert_same_state():
+    """Two nested dictionaries of tensors and plain values are equal, bit for bit."""
+
+    def check(a, b):
+        assert a.keys() == b.keys()
+        for key in a:
+            if isinstance(a[key], torch.Tensor):
+                assert torch.equal(a[key], b[key]), key
+            elif isinstance(a[key], dict):
+                check(a[key], b[key])
+            else:
+                assert str(a[key]) == str(b[key]), key  # as text: NaN equals NaN
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def start():
+    """start("train_X.py", home, *flags) -> a running process of a script, with DATASET_HOME set."""
+
+    def run(script, home, *flags):
+        env = {**os.environ, "DATASET_HOME": str(home)}
+        command = [sys.executable, script, *map(str, flags)]
+        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def kill_after():
+    """kill_after(process, path): SIGKILL it at a random moment within a second after `path` appears."""
+
+    def kill(process, path):
+        deadline = time.time() + 120
+        while not path.exists() and process.poll() is None and time.time() < deadline:
+            time.sleep(0.02)
+        time.sleep(np.random.default_rng().uniform(0, 1))
+        process.kill()
+        process.wait()
+
+    return kill

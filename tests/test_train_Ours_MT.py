@@ -1,10 +1,7 @@
 """train_Ours_MT.py as a program: the run's folder, resume, refusals. Small phantoms, few iterations."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import h5py
@@ -45,30 +42,13 @@ def weights(path):
     return torch.load(path, weights_only=True)
 
 
-def assert_same_state(a, b):
-    assert a.keys() == b.keys()
-    for key in a:
-        if isinstance(a[key], torch.Tensor):
-            assert torch.equal(a[key], b[key]), key
-        elif isinstance(a[key], dict):
-            assert_same_state(a[key], b[key])
-        else:
-            assert str(a[key]) == str(b[key]), key
-
-
 @pytest.fixture(scope="module")
-def whole_run(phantoms, tmp_path_factory):
+def whole_run(phantoms, tmp_path_factory, start):
     """An uninterrupted run, made once as a subprocess."""
     out = tmp_path_factory.mktemp("whole")
-    result = run_process(phantoms("ACDC"), out)
+    result = start("train_Ours_MT.py", phantoms("ACDC"), *SMALL, "--output_dir", out)
     assert result.wait(timeout=120) == 0, result.stderr.read()
     return out, result.stdout.read()
-
-
-def run_process(home, out, *flags):
-    command = [sys.executable, "train_Ours_MT.py", *SMALL, "--output_dir", str(out), *flags]
-    env = {**os.environ, "DATASET_HOME": str(home)}
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_the_folder_is_the_contract(whole_run):
@@ -122,17 +102,14 @@ def test_teacher_is_not_the_student(whole_run):
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_killed_and_resumed_equals_uninterrupted(whole_run, tmp_path, phantoms, workers):
+def test_killed_and_resumed_equals_uninterrupted(
+    whole_run, tmp_path, phantoms, workers, start, kill_after, assert_same_state
+):
     """SIGKILL at some moment, then the same command: the same weights bit for bit, with and without workers."""
     run = folder(tmp_path)
-    process = run_process(phantoms("ACDC"), tmp_path, "--num_workers", workers)
-    deadline = time.time() + 120
-    while not (run / "checkpoint.pth").exists() and process.poll() is None and time.time() < deadline:
-        time.sleep(0.02)
-    time.sleep(np.random.default_rng().uniform(0, 0.7))
-    process.kill()
-    process.wait()
-    assert run_process(phantoms("ACDC"), tmp_path, "--num_workers", workers).wait(timeout=120) == 0
+    command = ["train_Ours_MT.py", phantoms("ACDC"), *SMALL, "--output_dir", tmp_path, "--num_workers", workers]
+    kill_after(start(*command), run / "checkpoint.pth")
+    assert start(*command).wait(timeout=120) == 0
     whole = folder(whole_run[0])
     assert_same_state(weights(whole / "checkpoint.pth"), weights(run / "checkpoint.pth"))
     for name in ("best.pth", "last.pth"):
@@ -141,8 +118,9 @@ def test_killed_and_resumed_equals_uninterrupted(whole_run, tmp_path, phantoms, 
     assert str(records[0]) == str(records[1])  # as text: NaN equals NaN
 
 
-def test_interrupt_saves_and_the_same_command_goes_on(whole_run, tmp_path, phantoms):
-    process = run_process(phantoms("ACDC"), tmp_path, "--max_iterations", "100000", "--num_workers", "1")
+def test_interrupt_saves_and_the_same_command_goes_on(tmp_path, phantoms, start):
+    flags = [*SMALL, "--output_dir", tmp_path, "--max_iterations", "100000", "--num_workers", "1"]
+    process = start("train_Ours_MT.py", phantoms("ACDC"), *flags)
     deadline = time.time() + 120
     while not (folder(tmp_path) / "checkpoint.pth").exists() and time.time() < deadline:
         time.sleep(0.05)
@@ -153,7 +131,7 @@ def test_interrupt_saves_and_the_same_command_goes_on(whole_run, tmp_path, phant
     assert done >= 5 and weights(folder(tmp_path) / "last.pth")["iteration"] == done
 
 
-def test_longer_run_goes_on_and_a_finished_one_says_so(home, tmp_path, capsys):
+def test_longer_run_goes_on_and_a_finished_one_says_so(home, tmp_path, capsys, assert_same_state):
     train(tmp_path, "--max_iterations", "4")
     assert "no validation yet: the last weights stand as the best" in capsys.readouterr().out
     assert_same_state(weights(folder(tmp_path) / "best.pth"), weights(folder(tmp_path) / "last.pth"))

@@ -6,9 +6,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-# 8-connected within a slice, slices of the stack apart
-_NEIGHBOURS = np.zeros((3, 3, 3), dtype=bool)
-_NEIGHBOURS[1] = True
+EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 
 def largest_component(label: torch.Tensor, num_classes: int) -> torch.Tensor:
@@ -22,16 +20,20 @@ def largest_component(label: torch.Tensor, num_classes: int) -> torch.Tensor:
     for index, box in enumerate(ndimage.find_objects(array, num_classes - 1)):
         if box is None:
             continue
-        box = (slice(None), *box[1:])
-        components, count = ndimage.label(array[box] == index + 1, structure=_NEIGHBOURS)
-        sizes = np.bincount(components.ravel(), minlength=count + 1)
-        sizes[0] = 0
-        # components are numbered in raster order, so those of one slice are neighbours in number
-        winners = np.zeros(count + 1, dtype=bool)
-        last = components.max(axis=(1, 2))
-        start = 1
-        for stop in last[last > 0]:
-            winners[start + np.argmax(sizes[start : stop + 1])] = True
-            start = stop + 1
-        kept[box][winners[components]] = index + 1
+        _, rows, columns = box
+        # all slices below each other as one picture, an empty row between them
+        mask = np.pad(array[:, rows, columns] == index + 1, ((0, 0), (0, 1), (0, 0)))
+        components, count = ndimage.label(mask.reshape(-1, mask.shape[2]), structure=EIGHT_CONNECTED)
+        pixels = np.flatnonzero(mask)
+        numbers = components.ravel()[pixels]
+        sizes = np.bincount(numbers, minlength=count + 1)
+        slice_of = np.zeros(count + 1, dtype=np.int64)
+        slice_of[numbers] = pixels // mask[0].size
+        # numbered in raster order: the components of one slice are neighbours in number, and argmax takes the first
+        bounds = np.searchsorted(slice_of[1:], np.arange(len(mask) + 1)) + 1
+        winners = [start + np.argmax(sizes[start:stop]) for start, stop in zip(bounds, bounds[1:]) if stop > start]
+        won = np.zeros(count + 1, dtype=bool)
+        won[winners] = True
+        mask.ravel()[pixels] = won[numbers]
+        kept[:, rows, columns][mask[:, :-1]] = index + 1
     return torch.from_numpy(kept).to(label.device, label.dtype)
