@@ -29,7 +29,7 @@ from utils.copy_paste import box_mask, draw_box, paste
 from utils.device import pick_device, set_seed
 from utils.ema import update_state
 from utils.evaluation import validator
-from utils.inference import predict_slices
+from utils.inference import make_predictor
 from utils.losses import dice_loss, mixed_loss
 from utils.options import (
     Parser,
@@ -66,10 +66,14 @@ PRESETS = {
 }
 
 
+# The paper's setting, by the data's dimension.
+DEFAULTS = {2: {"batch_size": 24, "labeled_bs": 12, "max_iterations": 30000}}
+
+
 def parse_args(argv=None):
     parser = Parser(description=__doc__, epilog=preset_help(PRESETS))
-    add_data_flags(parser, dims=2, labelnum=5)
-    add_training_flags(parser, batch_size=24, max_iterations=30000)
+    add_data_flags(parser, dims=(2,), labelnum=5)
+    add_training_flags(parser, DEFAULTS)
     group = parser.add_argument_group("method")
     group.add_argument(
         "--stage", choices=("all", "pretrain", "self"), default="all",
@@ -112,7 +116,7 @@ def parse_args(argv=None):
         help="off: pre-training on whole labelled images (default: %(default)s)",
     )  # fmt: skip
     add_run_flags(parser, PRESETS)
-    args = parse(parser, PRESETS, argv)
+    args = parse(parser, PRESETS, argv, DEFAULTS)
     if args.labeled_bs % 2 or args.batch_size != 2 * args.labeled_bs:
         parser.error(
             f"--batch_size {args.batch_size} --labeled_bs {args.labeled_bs}: copy-paste pairs quarters of the batch, "
@@ -241,7 +245,7 @@ def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> boo
     def update_teacher(step):
         update_state(teacher, student, args.ema_decay)
 
-    validate = validator(lambda image: predict_slices(student, image, data.patch_size), data.selection)
+    validate = validator(make_predictor(student, data.info, data.patch_size), data.selection)
     loader = two_stream_loader(data, args, num_images - args.labeled_bs, device)
     modules = {"student": student}
     if stage == "self":

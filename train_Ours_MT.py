@@ -26,7 +26,7 @@ from networks import net_factory
 from utils.device import pick_device, set_seed
 from utils.ema import update_parameters
 from utils.evaluation import validator
-from utils.inference import predict_slices
+from utils.inference import make_predictor
 from utils.losses import dice_loss
 from utils.options import Parser, add_data_flags, add_run_flags, add_training_flags, one_line_errors, parse, preset_help
 from utils.prototypes import PrototypeMemory, contrast_loss
@@ -52,10 +52,14 @@ PRESETS = {
 }
 
 
+# The paper's setting, by the data's dimension.
+DEFAULTS = {2: {"batch_size": 24, "labeled_bs": 12, "max_iterations": 30000}}
+
+
 def parse_args(argv=None):
     parser = Parser(description=__doc__, epilog=preset_help(PRESETS))
-    add_data_flags(parser, dims=2, labelnum=5)
-    add_training_flags(parser, batch_size=24, max_iterations=30000)
+    add_data_flags(parser, dims=(2,), labelnum=5)
+    add_training_flags(parser, DEFAULTS)
     group = parser.add_argument_group("method")
     group.add_argument(
         "--consistency_rampup", type=int, default=200,
@@ -83,7 +87,7 @@ def parse_args(argv=None):
         help="off: only labelled images go forward, the loss is L_l (default: %(default)s)",
     )  # fmt: skip
     add_run_flags(parser, PRESETS)
-    return parse(parser, PRESETS, argv)
+    return parse(parser, PRESETS, argv, DEFAULTS)
 
 
 def compute_losses(
@@ -167,7 +171,7 @@ def main(argv=None):
     def update_teacher(step):
         update_parameters(teacher, student, ema_alpha(step, args.ema_decay))
 
-    validate = validator(lambda image: predict_slices(student, image, data.patch_size), data.selection)
+    validate = validator(make_predictor(student, data.info, data.patch_size), data.selection)
     loader = two_stream_loader(data, args, num_images - args.labeled_bs, device)
     modules = {"student": student, "teacher": teacher, "memory_w": memory_w, "memory_s": memory_s}
     trainer = Trainer(

@@ -1,12 +1,12 @@
-"""Weak and strong augmentation of 2-D slices. Draws are made apart from their use, so that a sample can be repeated.
+"""Augmentation of 2-D slices and 3-D patches. Draws are made apart from their use, so that a sample can be repeated.
 
 NumPy throughout, since its results do not depend on the number of threads: the same run with any number of workers.
-Source: docs/METHODS.md section 1, "Augmentation".
+Source: docs/METHODS.md section 1, "Augmentation", and docs/METHODS.md section 4, "Batch".
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -77,3 +77,43 @@ def gaussian_blur(image: np.ndarray, radius: float) -> np.ndarray:
     grey = ((image - low) / (high - low) * 255).astype(np.uint8)
     blurred = np.asarray(Image.fromarray(grey).filter(ImageFilter.GaussianBlur(radius)))
     return blurred.astype(np.float32) / 255 * (high - low) + low
+
+
+class PatchDraw(NamedTuple):
+    """Turn by k * 90 degrees and flip in the first two axes, then crop at `corner` of the padded volume."""
+
+    k: int
+    flip_axis: Optional[int]
+    corner: Tuple[int, ...]
+
+
+def patch_padding(shape: Sequence[int], patch_size: Sequence[int]) -> list[int]:
+    """Zeros to add on both sides of each axis: none, unless some axis is not longer than the patch."""
+    if all(size > patch for size, patch in zip(shape, patch_size)):
+        return [0] * len(shape)
+    return [max((patch - size) // 2 + 3, 0) for size, patch in zip(shape, patch_size)]
+
+
+def draw_patch(rng: np.random.Generator, shape: Sequence[int], patch_size: Sequence[int], rot_flip: bool) -> PatchDraw:
+    """k and axis uniform (none without rot_flip), the corner uniform in [0, padded size - patch)."""
+    k, flip_axis = (int(rng.integers(4)), int(rng.integers(2))) if rot_flip else (0, None)
+    if k % 2:
+        shape = (shape[1], shape[0], *shape[2:])
+    padding = patch_padding(shape, patch_size)
+    ends = [size + 2 * pad - patch for size, pad, patch in zip(shape, padding, patch_size)]
+    return PatchDraw(k, flip_axis, tuple(int(rng.integers(end)) for end in ends))
+
+
+def apply_patch(array: np.ndarray, draw: PatchDraw, patch_size: Sequence[int]) -> np.ndarray:
+    """Turn, flip, pad with zeros and crop a volume or its label to the patch."""
+    if draw.flip_axis is not None:
+        array = np.flip(np.rot90(array, draw.k), draw.flip_axis)
+    padding = patch_padding(array.shape, patch_size)
+    patch = np.zeros(tuple(patch_size), dtype=array.dtype)
+    source, target = [], []
+    for size, pad, corner, length in zip(array.shape, padding, draw.corner, patch_size):
+        start, stop = max(corner - pad, 0), min(corner - pad + length, size)  # in the unpadded array
+        source.append(slice(start, stop))
+        target.append(slice(start - corner + pad, stop - corner + pad))
+    patch[tuple(target)] = array[tuple(source)]
+    return patch

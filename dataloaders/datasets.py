@@ -31,6 +31,8 @@ class DatasetInfo:
     protocols: Mapping[int, Protocol]  # --labelnum -> labelled cases
     labelnum_unit: str  # what --labelnum counts: "per cent" or "volumes"
     slice_paths: Tuple[str, ...] = ()
+    stride: Tuple[int, int] = (0, 0)  # of the sliding window, in the first two axes and in the last; 3-D
+    rot_flip: bool = False  # training patches are turned and flipped in the first two axes; 3-D
     any_labelnum: bool = False  # other numbers are accepted as so many volumes at the list's head
     train_lists: Tuple[str, ...] = ("train.list",)
     val_lists: Tuple[str, ...] = ("val.list",)
@@ -84,6 +86,8 @@ DATASETS = {
             dims=3,
             classes=("LA",),
             patch_size=(112, 112, 80),
+            stride=(18, 4),
+            rot_flip=True,
             folders=("LA",),
             volume_paths=(
                 "2018LA_Seg_Training Set/{id}/mri_norm2.h5",
@@ -101,6 +105,7 @@ DATASETS = {
             dims=3,
             classes=("pancreas",),
             patch_size=(96, 96, 96),
+            stride=(16, 16),
             folders=("Pancreas",),
             volume_paths=("Pancreas_h5/{id}.h5", "Pancreas_h5/{id}_norm.h5", "{id}.h5", "{id}_norm.h5"),
             labelnum_unit="volumes",
@@ -113,6 +118,7 @@ DATASETS = {
             dims=3,
             classes=("IAN",),
             patch_size=(160, 128, 112),
+            stride=(16, 16),
             folders=("IAN", "Nurves"),
             volume_paths=("Nurves_h5/{id}.h5", "{id}.h5"),
             labelnum_unit="volumes",

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from dataloaders.datasets import DatasetInfo, case_of, find_root, get_dataset, labelled_cases, slice_number
 from dataloaders.errors import InputError
 from dataloaders.reading import image_axes, list_hash, read_list, resolve, resolve_all
-from dataloaders.slices import SliceDataset
+from dataloaders.training_sets import PatchDataset, SliceDataset
 from dataloaders.volumes import VolumeDataset
 
 
@@ -58,9 +58,10 @@ def open_volumes(info: DatasetInfo, root: Path, path: Path) -> VolumeDataset:
     return VolumeDataset(info, entries, resolve_all(root, info.volume_paths, entries, path))
 
 
-def load_training_data(args: argparse.Namespace, strong: bool = True) -> TrainingData:
-    """Find, read and check all that a 2-D run needs. Writes nothing; raises InputError for whatever a user can mend.
+def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases: Optional[int] = None) -> TrainingData:
+    """Find, read and check all that a run needs. Writes nothing; raises InputError for whatever a user can mend.
 
+    strong: whether batches of slices hold the strong view too; val_cases: select on the first so many cases only.
     Reads of `args`: name, root_path, train_list, val_list, test_list, labelnum, labeled_cases, protocol,
     holdout_cases, patch_size, seed.
     """
@@ -68,30 +69,39 @@ def load_training_data(args: argparse.Namespace, strong: bool = True) -> Trainin
     root = find_root(info, args.root_path)
     train_list = require_list(info, root, "train", args.train_list)
     entries = read_list(train_list)
-    first = resolve(root, info.slice_paths, entries[0]) or resolve(root, info.volume_paths, entries[0])
-    if first is not None and image_axes(first) == 3:
-        raise InputError(f"{train_list}: lists volumes ({entries[0]}), training needs a list of slices")
+    templates, what = (info.slice_paths, "slices") if info.dims == 2 else (info.volume_paths, "volumes")
+    first = resolve(root, templates, entries[0]) or resolve(root, info.volume_paths, entries[0])
+    if first is not None and image_axes(first) not in (0, info.dims):
+        other = "volumes" if info.dims == 2 else "slices"
+        raise InputError(f"{train_list}: lists {other} ({entries[0]}), training needs a list of {what}")
     names, rule = labelled_cases(info, entries, args.labelnum, args.labeled_cases)
 
     selection, selection_rule, held_out = _selection(args, info, root, entries, names)
+    if val_cases is not None and val_cases < len(selection):
+        selection = VolumeDataset(info, selection.names[:val_cases], selection.sources[:val_cases])
+        selection_rule += f"; only its first {val_cases}"
     entries = [entry for entry in entries if case_of(entry) not in held_out]
-    paths = resolve_all(root, info.slice_paths, entries, train_list)
+    paths = resolve_all(root, templates, entries, train_list)
     labelled = [index for index, entry in enumerate(entries) if case_of(entry) in names]
     taken = set(labelled)
     unlabelled = [index for index in range(len(entries)) if index not in taken]
     selection.check()
     patch_size = tuple(args.patch_size or info.patch_size)
-    train = SliceDataset(paths, labelled, info, patch_size, args.seed, strong)
+    if info.dims == 2:
+        train = SliceDataset(paths, labelled, info, patch_size, args.seed, strong)
+    else:
+        train = PatchDataset(paths, labelled, info, patch_size, args.seed)
 
     cases = len({case_of(entry) for entry in entries})
     expected = info.expected.get("train")
+    counts = len(entries), len(labelled), len(unlabelled)
+    total, some, rest = (f", {count} slices" if info.dims == 2 else "" for count in counts)
     summary = [
         f"data: {info.name} in {root}, classes {', '.join(info.classes)}",
-        f"training list: {train_list.name}, {cases} cases, {len(entries)} slices"
-        + ("" if expected in (None, len(entries)) else f" (the published list has {expected} slices)"),
-        f"labelled: {len(names)} cases ({rule}), {len(labelled)} slices ({len(labelled) / len(entries):.1%}): "
-        + ", ".join(names),
-        f"unlabelled: {cases - len(names)} cases, {len(unlabelled)} slices",
+        f"training list: {train_list.name}, {cases} cases{total}"
+        + ("" if expected in (None, len(entries) + len(held_out)) else f" (the published list has {expected} {what})"),
+        f"labelled: {len(names)} cases ({rule}){some} ({len(labelled) / len(entries):.1%}): " + ", ".join(names),
+        f"unlabelled: {cases - len(names)} cases{rest}",
         f"selection of the best weights: {selection_rule}",
         *_overlap_warnings(info, root, args, entries, selection.names),
     ]
@@ -125,12 +135,18 @@ def _selection(args, info: DatasetInfo, root: Path, entries: Sequence[str], labe
             f"the list has {len(spare)}: lower --holdout_cases or name a --val_list"
         )
     held_out = spare[len(spare) - args.holdout_cases :]
-    sources = []
-    for case in held_out:
-        slices = sorted((entry for entry in entries if case_of(entry) == case), key=slice_number)
-        sources.append(resolve_all(root, info.slice_paths, slices, root))
+    if info.dims == 3:
+        sources = resolve_all(root, info.volume_paths, held_out, root)
+    else:
+        sources = [_slices_of(info, root, entries, case) for case in held_out]
     rule = f"mean Dice on {len(held_out)} unlabelled training cases held out of training: {', '.join(held_out)}"
     return VolumeDataset(info, held_out, sources), rule, set(held_out)
+
+
+def _slices_of(info: DatasetInfo, root: Path, entries: Sequence[str], case: str) -> list[Path]:
+    """The files of a case's slices, in numeric order."""
+    slices = sorted((entry for entry in entries if case_of(entry) == case), key=slice_number)
+    return resolve_all(root, info.slice_paths, slices, root)
 
 
 def _overlap_warnings(

@@ -59,7 +59,7 @@ def fill():
                 value = draw * np.float32(np.sqrt(2 / np.prod(shape[1:])))
             state[name].copy_(torch.from_numpy(np.asarray(value, dtype=np.float32)))
         for module in net.modules():
-            if isinstance(module, (torch.nn.Dropout, torch.nn.Dropout3d)):
+            if isinstance(module, (torch.nn.Dropout, torch.nn.Dropout2d, torch.nn.Dropout3d)):
                 module.p = 0.0
         return net
 

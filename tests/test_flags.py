@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-SCRIPTS = ["train_Ours_MT", "train_Ours_BCP"]
+SCRIPTS = ["train_Ours_MT", "train_Ours_BCP", "train_DuCiSC"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

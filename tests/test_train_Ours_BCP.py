@@ -198,7 +198,7 @@ def test_synapse_in_both_layouts_with_nine_classes(tmp_path, own_phantom, monkey
     table = capsys.readouterr().out
     header = [line for line in table.splitlines() if "DSC %" in line][0].split()
     assert header == "DSC % ASD (voxel) Aorta % GB % KL % KR % Liver % PC % SP % SM % empty".split()
-    assert "published: SPC (MT)" in table and "published: SPC (BCP)" in table and rule in table
+    assert "published: SPC (MT), 10 %" in table and "published: SPC (BCP), 10 %" in table and rule in table
 
 
 def test_synapse_slices_cover_all_classes(phantoms, monkeypatch):

@@ -115,37 +115,49 @@ def error_map(image: np.ndarray, truth: np.ndarray, pred: np.ndarray) -> np.ndar
     return picture
 
 
+def planes(case, pred: np.ndarray, dims: int) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """(name, image, truth, prediction) of the planes with the most foreground: one slice in 2-D data, three in 3-D."""
+    image = case.image
+    if dims == 3:
+        low, high = np.percentile(image, (1, 99))
+        image = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
+    mask = case.label > 0 if (case.label > 0).any() else pred > 0
+    found = []
+    for axis in range(3) if dims == 3 else (0,):
+        index = int(np.argmax(mask.sum(axis=tuple(other for other in range(3) if other != axis))))
+        arrays = (np.take(array, index, axis=axis) for array in (image, case.label, pred))
+        found.append((f"slice {index}" if dims == 2 else f"axis {axis}, plane {index}", *arrays))
+    return found
+
+
 def draw_cases(folder: Path):
-    """A row a case: image, ground truth, prediction, errors, on the slice with the most foreground."""
+    """A row a case and plane: image, ground truth, prediction, errors."""
     summary = json.loads((folder / "summary.json").read_text())
     info = get_dataset(summary["dataset"])
     volumes = open_volumes(info, Path(summary["root"]), Path(summary["test_list"]))
-    chosen = pick_cases(folder)
-    figure, axes = plt.subplots(len(chosen), 4, figsize=(12, 3.2 * len(chosen)), squeeze=False)
-    for row, (title, (name, dice)) in zip(axes, chosen.items()):
+    rows = []
+    for title, (name, dice) in pick_cases(folder).items():
         case = volumes[volumes.names.index(name)]
         with h5py.File(folder / "predictions" / f"{name}.h5", "r") as file:
             pred = file["prediction"][()]
-        foreground = (case.label > 0).sum(axis=(1, 2))
-        z = int(np.argmax(foreground if foreground.any() else (pred > 0).sum(axis=(1, 2))))
-        image, truth, guess = case.image[z], case.label[z], pred[z]
+        rows += [(f"{title}: {name}", dice, *plane) for plane in planes(case, pred, info.dims)]
+    figure, axes = plt.subplots(len(rows), 4, figsize=(12, 3.2 * len(rows)), squeeze=False)
+    for row, (title, dice, where, image, truth, guess) in zip(axes, rows):
         pictures = (
             overlay(image, truth * 0),
             overlay(image, truth),
             overlay(image, guess),
             error_map(image, truth, guess),
         )
-        titles = f"{title}: {name}, slice {z}", "ground truth", f"prediction, Dice {dice:.3f}", "errors"
+        titles = f"{title}\n{where}", "ground truth", f"prediction, Dice {dice:.3f}", "errors"
         for axis, picture, text in zip(row, pictures, titles):
             axis.imshow(np.clip(picture, 0, 1), interpolation="nearest")
             axis.set_title(text, fontsize=9)
             axis.axis("off")
     handles = [Patch(color=PALETTE[index + 1], label=label) for index, label in enumerate(info.classes)]
     handles += [Patch(facecolor=colour, edgecolor="grey", label=name) for name, colour in ERRORS.items()]
-    figure.legend(
-        handles=handles, loc="lower center", ncol=6, fontsize=9, bbox_to_anchor=(0.5, -0.02 - 0.03 / len(chosen))
-    )
     figure.tight_layout()
+    figure.legend(handles=handles, loc="upper center", ncol=6, fontsize=9, bbox_to_anchor=(0.5, 0.0))
     return figure
 
 
@@ -167,7 +179,7 @@ def render_page(path: Path, tested: Sequence[Path], pictures: Sequence[tuple[str
         rows += [table_row(folder.name, summary) for folder, summary in zip(tested, summaries)]
         flags = config.get("flags", {})
         labelnum: Optional[int] = None if flags.get("labeled_cases") else flags.get("labelnum")
-        for row in published_rows(summaries[0]["dataset"], config.get("method"), labelnum):
+        for row in published_rows(summaries[0]["dataset"], [(config.get("method"), labelnum)]):
             rows.append(published_row(row, summaries[0]["classes"]))
         notes = f"{summaries[0]['cases']} test volumes; mean ± standard deviation over cases; empty: missed classes."
         if summaries[0].get("selection"):

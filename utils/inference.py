@@ -2,31 +2,123 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from contextlib import contextmanager
+from itertools import product
+from typing import Callable, Iterator, Optional, Sequence
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import nn
 
+from dataloaders.datasets import DatasetInfo
 from dataloaders.resize import nearest_zoom
 
 
-@torch.inference_mode()
+def finest_logits(net: nn.Module, image: torch.Tensor) -> torch.Tensor:
+    """The logits of a network at full size; networks with deep supervision give a list, coarse to fine."""
+    logits = net(image)[0]
+    return logits[-1] if isinstance(logits, list) else logits
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[torch.device]:
+    """Eval mode without gradients for a while; gives the network's device, leaves it in the mode it was in."""
+    was_training = net.training
+    net.eval()
+    try:
+        with torch.inference_mode():
+            yield next(net.parameters()).device
+    finally:
+        net.train(was_training)
+
+
 def predict_slices(net: nn.Module, image: np.ndarray, patch_size: Sequence[int], batch_size: int = 24) -> np.ndarray:
     """Label map uint8 (Z, H, W) of a volume (Z, H, W), slice by slice, `batch_size` slices at a time.
 
-    Each slice is nearest-zoomed to the patch, the arg-max of its logits zoomed back. The network runs in eval mode
-    and is left in the mode it was in.
+    Each slice is nearest-zoomed to the patch, the arg-max of its logits zoomed back.
     """
-    device = next(net.parameters()).device
-    was_training = net.training
-    net.eval()
     label = np.empty(image.shape, dtype=np.uint8)
-    for start in range(0, len(image), batch_size):
-        chunk = slice(start, start + batch_size)
-        zoomed = nearest_zoom(image[chunk], tuple(patch_size))
-        logits = net(torch.from_numpy(zoomed)[:, None].to(device))[0]
-        pred = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
-        label[chunk] = nearest_zoom(pred, image.shape[1:])
-    net.train(was_training)
+    with evaluating(net) as device:
+        for start in range(0, len(image), batch_size):
+            chunk = slice(start, start + batch_size)
+            zoomed = nearest_zoom(image[chunk], tuple(patch_size))
+            logits = finest_logits(net, torch.from_numpy(zoomed)[:, None].to(device))
+            pred = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
+            label[chunk] = nearest_zoom(pred, image.shape[1:])
     return label
+
+
+def window_starts(size: int, patch: int, stride: int) -> list[int]:
+    """min(i * stride, size - patch) from 0 until the axis is covered; none twice."""
+    count = -(-(size - patch) // stride) + 1
+    return [min(index * stride, size - patch) for index in range(count)]
+
+
+def window_scores(
+    net: nn.Module, image: np.ndarray, patch_size: Sequence[int], stride: Sequence[int], batch_size: int = 4
+) -> torch.Tensor:
+    """The average softmax of all windows over a volume (X, Y, Z): (C, X, Y, Z) on the network's device.
+
+    stride: in the first two axes and in the last, voxels. A volume smaller than the patch is zero-padded
+    symmetrically, the odd voxel at the end. `batch_size` windows go through the network together.
+    """
+    padding = [
+        (max(patch - size, 0) // 2, (max(patch - size, 0) + 1) // 2) for size, patch in zip(image.shape, patch_size)
+    ]
+    padded = np.pad(image, padding)
+    strides = stride[0], stride[0], stride[1]
+    starts = [window_starts(*axis) for axis in zip(padded.shape, patch_size, strides)]
+    windows = [tuple(slice(s, s + p) for s, p in zip(corner, patch_size)) for corner in product(*starts)]
+    with evaluating(net) as device:
+        volume = torch.from_numpy(padded).to(device)
+        total, count = None, torch.zeros(padded.shape, device=device)
+        for first in range(0, len(windows), batch_size):
+            chunk = windows[first : first + batch_size]
+            prob = finest_logits(net, torch.stack([volume[window] for window in chunk])[:, None]).softmax(dim=1)
+            if total is None:
+                total = torch.zeros(prob.shape[1], *padded.shape, device=device, dtype=prob.dtype)
+            for window, scores in zip(chunk, prob):
+                total[(slice(None), *window)] += scores
+                count[window] += 1
+        inside = tuple(slice(before, before + size) for (before, _), size in zip(padding, image.shape))
+        return (total / count)[(slice(None), *inside)]
+
+
+def predict_volume(
+    net: nn.Module, image: np.ndarray, patch_size: Sequence[int], stride: Sequence[int], batch_size: int = 4
+) -> np.ndarray:
+    """Label map uint8 of a volume by sliding windows: foreground probability > 0.5, or the arg-max for more classes."""
+    scores = window_scores(net, image, patch_size, stride, batch_size)
+    pred = scores[1] > 0.5 if len(scores) == 2 else scores.argmax(dim=0)
+    return pred.to(torch.uint8).cpu().numpy()
+
+
+def largest_objects(label: np.ndarray, num_classes: int) -> np.ndarray:
+    """Keep of each class of a volume its largest 26-connected object (`--nms`)."""
+    kept = np.zeros_like(label)
+    for index in range(1, num_classes):
+        objects, count = ndimage.label(label == index, structure=np.ones((3,) * label.ndim))
+        if count:
+            kept[objects == 1 + np.argmax(np.bincount(objects.ravel())[1:])] = index
+    return kept
+
+
+def make_predictor(
+    net: nn.Module,
+    info: DatasetInfo,
+    patch_size: Sequence[int],
+    stride: Optional[Sequence[int]] = None,
+    batch_size: Optional[int] = None,
+    nms: bool = False,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The function from an image to its label map that a dataset's protocol asks for."""
+
+    def predict(image: np.ndarray) -> np.ndarray:
+        if info.dims == 2:
+            label = predict_slices(net, image, patch_size, batch_size or 24)
+        else:
+            label = predict_volume(net, image, patch_size, stride or info.stride, batch_size or 4)
+        return largest_objects(label, info.num_classes) if nms else label
+
+    return predict

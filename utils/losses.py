@@ -45,3 +45,21 @@ def mixed_loss(
         ce = F.cross_entropy(logits, label.long(), reduction="none")
         loss_ce = loss_ce + weight * (ce * where).sum() / (where.sum() + 1e-16)
     return loss_dice, loss_ce
+
+
+def foreground_dice_loss(prob: torch.Tensor, target: torch.Tensor, mask: Optional[torch.Tensor] = None) -> torch.Tensor:
+    """Mean over the foreground classes of 1 - (2 sum(p t) + e) / (sum(p) + sum(t) + e), e = 1e-8.
+
+    prob, target (B, C, *size), target one-hot or soft; mask (B, *size) multiplies both. Sums run over the batch.
+    Source: docs/METHODS.md section 4.
+    """
+    if mask is not None:
+        prob, target = prob * mask[:, None], target * mask[:, None]
+    dims = [0, *range(2, prob.ndim)]
+    intersection, total = (prob * target).sum(dim=dims)[1:], (prob + target).sum(dim=dims)[1:]
+    return (1 - (2 * intersection + 1e-8) / (total + 1e-8)).mean()
+
+
+def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mean of `values` (B, *size) where `mask` is 1; 0, with finite gradients, where it is nowhere 1."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)

@@ -57,10 +57,10 @@ def not_negative(text: str) -> int:
     return value
 
 
-def add_data_flags(parser: argparse.ArgumentParser, dims: int, labelnum: int) -> None:
-    """Flags that say what is read. `dims`: the dimension of the datasets that the script trains on."""
+def add_data_flags(parser: argparse.ArgumentParser, dims: Sequence[int], labelnum: int) -> None:
+    """Flags that say what is read. `dims`: the dimensions of the datasets that the script trains on."""
     group = parser.add_argument_group("data")
-    names = [name for name, info in DATASETS.items() if info.dims == dims]
+    names = [name for dim in dims for name, info in DATASETS.items() if info.dims == dim]
     names += [alias for alias, name in ALIASES.items() if name in names]
     group.add_argument(
         "--name", "--dataset_name", default=names[0], choices=names, help="dataset (default: %(default)s)"
@@ -87,24 +87,24 @@ def add_data_flags(parser: argparse.ArgumentParser, dims: int, labelnum: int) ->
         help="cases that --protocol holdout takes out of training (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
-        "--patch_size", type=positive, nargs=dims, metavar=("H", "W", "D")[:dims],
-        help="size of the network's input in pixels, each divisible by 16 (default: the dataset's)",
+        "--patch_size", type=positive, nargs="+" if len(dims) > 1 else dims[0], metavar="N",
+        help="size of the network's input in array axis order, each divisible by 16 (default: the dataset's)",
     )  # fmt: skip
 
 
-def add_training_flags(parser: argparse.ArgumentParser, batch_size: int, max_iterations: int) -> None:
-    """Flags of the shared loop, with the paper's values as defaults."""
+def add_training_flags(parser: argparse.ArgumentParser, defaults: Mapping[int, Mapping[str, int]]) -> None:
+    """Flags of the shared loop. `defaults`: the paper's values by the data's dimension; `parse` puts them in."""
+
+    def paper(flag: str) -> str:
+        values = [
+            f"{values[flag]}" + (f" in {dims}-D" if len(defaults) > 1 else "") for dims, values in defaults.items()
+        ]
+        return f"(default: {', '.join(values)}, the paper's)"
+
     group = parser.add_argument_group("training")
-    group.add_argument(
-        "--max_iterations", type=positive, default=max_iterations, help="iterations (default: %(default)s, the paper's)"
-    )
-    group.add_argument(
-        "--batch_size", type=positive, default=batch_size, help="images in a batch (default: %(default)s, the paper's)"
-    )
-    group.add_argument(
-        "--labeled_bs", type=positive, default=batch_size // 2,
-        help="labelled images in a batch (default: %(default)s, the paper's)",
-    )  # fmt: skip
+    group.add_argument("--max_iterations", type=positive, help=f"iterations {paper('max_iterations')}")
+    group.add_argument("--batch_size", type=positive, help=f"images in a batch {paper('batch_size')}")
+    group.add_argument("--labeled_bs", type=positive, help=f"labelled images in a batch {paper('labeled_bs')}")
     group.add_argument(
         "--base_lr", type=float, default=0.01, help="learning rate of SGD, constant (default: %(default)s)"
     )
@@ -119,7 +119,7 @@ def add_training_flags(parser: argparse.ArgumentParser, batch_size: int, max_ite
     )  # fmt: skip
 
 
-def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict]) -> None:
+def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict], val_start: bool = False) -> None:
     """Flags that name a run, place it and time its records."""
     group = parser.add_argument_group("run")
     group.add_argument(
@@ -144,23 +144,35 @@ def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict]) 
     group.add_argument(
         "--log_interval", type=positive, default=20, help="iterations between log rows (default: %(default)s)"
     )
+    if val_start:
+        group.add_argument(
+            "--val_start", type=positive, help="first iteration with a validation (default: 800 in 3-D, 200 in 2-D)"
+        )
 
 
 def parse(
-    parser: argparse.ArgumentParser, presets: Mapping[str, dict], argv: Optional[Sequence[str]]
+    parser: argparse.ArgumentParser,
+    presets: Mapping[str, dict],
+    argv: Optional[Sequence[str]],
+    defaults: Mapping[int, Mapping[str, int]],
 ) -> argparse.Namespace:
-    """Parse, with the chosen preset's values as defaults, and check what concerns several flags at once."""
-    preset = parser.parse_args(argv).preset
-    parser.set_defaults(**presets.get(preset, {}))
+    """Parse, with the values of the paper for the dataset and of the preset as defaults; check flags together."""
+    first = parser.parse_args(argv)
+    info = get_dataset(first.name)
+    parser.set_defaults(**{**defaults[info.dims], **presets.get(first.preset, {})})
     args = parser.parse_args(argv)
-    args.name = get_dataset(args.name).name
+    args.name = info.name
     if args.labeled_bs >= args.batch_size:
         parser.error(
             f"--labeled_bs {args.labeled_bs} must be less than --batch_size {args.batch_size}: "
             "the rest of the batch is unlabelled"
         )
-    if args.patch_size and any(size % 16 for size in args.patch_size):
-        parser.error(f"--patch_size {' '.join(map(str, args.patch_size))}: each must be divisible by 16")
+    if args.patch_size:
+        text = f"--patch_size {' '.join(map(str, args.patch_size))}"
+        if len(args.patch_size) != info.dims:
+            parser.error(f"{text}: {info.name} needs {info.dims} numbers")
+        if any(size % 16 for size in args.patch_size):
+            parser.error(f"{text}: each must be divisible by 16")
     return args
 
 

@@ -24,14 +24,22 @@ def overlay(image: np.ndarray, label: np.ndarray, opacity: float = 0.6) -> np.nd
     return np.where((label > 0)[..., None], (1 - opacity) * grey + opacity * colour, grey)
 
 
+def middle_plane(values: torch.Tensor) -> np.ndarray:
+    """(N, H, W) as it is, (N, X, Y, Z) at the middle of the last axis."""
+    return (values if values.ndim == 3 else values[..., values.shape[-1] // 2]).cpu().numpy()
+
+
 def make_panel(batch: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tensor], rows: int = 4) -> np.ndarray:
     """One picture (H, W, 3): a row an image, with columns image, each label map (student, teacher, ...), ground truth.
 
     The label maps belong to the last images of the batch; their first `rows` are drawn.
     """
     count = min(len(value) for value in labels.values())
-    images = batch["image_w"][-count:][:rows, 0].float().cpu().numpy()
-    maps = [value[:rows].cpu().numpy().astype(np.int64) for value in (*labels.values(), batch["label"][-count:])]
+    truth = batch["label"][-count:]
+    images = middle_plane(batch["image_w"][-count:][:rows, 0].float())
+    low, high = images.min(axis=(1, 2), keepdims=True), images.max(axis=(1, 2), keepdims=True)
+    images = (images - low) / np.maximum(high - low, 1e-6)
+    maps = [middle_plane(value[:rows]).astype(np.int64) for value in (*labels.values(), truth)]
     strips = [np.concatenate([overlay(image, image.astype(np.int64) * 0), *(overlay(image, m) for m in row)], axis=1)
               for image, *row in zip(images, *maps)]  # fmt: skip
     return np.concatenate(strips, axis=0)

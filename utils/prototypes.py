@@ -1,6 +1,8 @@
-"""Prototype memory and cross-contrast loss. Source: docs/METHODS.md section 1; arXiv 2507.20729."""
+"""Prototype memory and cross-contrast (docs/METHODS.md section 1), prototype alignment (docs/METHODS.md section 4)."""
 
 from __future__ import annotations
+
+from typing import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -56,3 +58,38 @@ def contrast_loss(z: torch.Tensor, proto: torch.Tensor, label: torch.Tensor) -> 
         z = F.normalize(z.to(proto.dtype), dim=1)
         scores = torch.einsum("bkhw,ck->bchw", z, F.normalize(proto.detach(), dim=1))
         return F.cross_entropy(scores, label)
+
+
+def region_prototypes(feat: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """DuCiSC's prototypes: the masked mean of each image's features, then the mean over images.
+
+    feat (B, K, *size); mask (B, C, *size), one-hot or soft. Returns (C, K), and for each class whether its mask is
+    empty in no image. Source: docs/METHODS.md section 4.
+    """
+    feat, mask = feat.flatten(2), mask.flatten(2).to(feat.dtype)
+    size = mask.sum(dim=2)  # tested before the division: 0 / 0 masked out later would still give NaN gradients
+    proto = torch.einsum("bkn,bcn->bck", feat, mask) / torch.where(size > 0, size, torch.ones_like(size))[:, :, None]
+    return proto.mean(dim=0), (size > 0).all(dim=0)
+
+
+def alignment_loss(
+    feats_a: Sequence[torch.Tensor], masks_a: Sequence[torch.Tensor],
+    feats_b: Sequence[torch.Tensor], masks_b: Sequence[torch.Tensor],
+) -> torch.Tensor:  # fmt: skip
+    """MSE between the prototypes of two regions, the mean over those scales that have them; 0 where none has.
+
+    A scale with a class that is empty in an image is left out; with more than two classes that class alone is.
+    Gradients flow through both sides.
+    """
+    total, scales = 0.0, 0.0
+    for feat_a, mask_a, feat_b, mask_b in zip(feats_a, masks_a, feats_b, masks_b):
+        proto_a, whole_a = region_prototypes(feat_a, mask_a)
+        proto_b, whole_b = region_prototypes(feat_b, mask_b)
+        valid = whole_a & whole_b
+        if len(valid) == 2:
+            valid = valid.all().expand(2)
+        valid = valid.to(proto_a.dtype)
+        error = (proto_a - proto_b).square().mean(dim=1)
+        total = total + (error * valid).sum() / valid.sum().clamp(min=1)
+        scales = scales + valid.amax()
+    return total / scales.clamp(min=1)

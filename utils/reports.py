@@ -108,12 +108,18 @@ def write_results(
     return summary
 
 
-def published_rows(dataset: str, method: Optional[str], labelnum: Optional[int]) -> list[dict]:
-    """The published results of one setting, from results/published.json; empty where nothing is published."""
+def published_rows(dataset: str, settings: Iterable[tuple[Optional[str], Optional[int]]]) -> list[dict]:
+    """The published results of these (method, labelnum) and of the neighbours on the same splits.
+
+    From results/published.json; empty where nothing is published.
+    """
+    settings = set(settings)
+    wanted = settings | {("neighbour", labelnum) for method, labelnum in settings if method is not None}
     rows = json.loads(PUBLISHED.read_text())["rows"]
-    return [row for row in rows if (row["dataset"], row["method"], row["labelnum"]) == (dataset, method, labelnum)]
+    return [row for row in rows if row["dataset"] == dataset and (row["method"], row["labelnum"]) in wanted]
 
 
+UNITS = {"ACDC": " %", "Synapse": " %"}  # of a labelnum; volumes elsewhere
 COLUMNS = {"dice": "DSC %", "jaccard": "Jaccard %", "hd95": "95HD ({unit})", "asd": "ASD ({unit})"}
 
 
@@ -149,7 +155,11 @@ def published_row(row: dict, classes: Sequence[str], columns: Sequence[str] = tu
     """The same of a published result, whose numbers are in per cent already; `-` where none is published."""
     values = [row.get(metric) for metric in columns]
     values += [row.get("by_class", {}).get(label) for label in classes]
-    return [f"published: {row['name']}", *("-" if value is None else f"{value:.2f}" for value in values), "-"]
+    return [
+        f"published: {row['name']}, {row['labelnum']}{UNITS.get(row['dataset'], '')}",
+        *("-" if value is None else f"{value:.2f}" for value in values),
+        "-",
+    ]
 
 
 def _cell(mean: Optional[float], std: Optional[float], metric: str) -> str:

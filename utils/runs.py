@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from dataloaders.datasets import get_dataset
 from dataloaders.errors import InputError
 
 
@@ -28,7 +29,13 @@ def find_runs(folder: Path, dataset: str) -> list[Run]:
 
     Raises InputError that says what was looked for where there is none.
     """
-    advice = f"train first: python train_Ours_MT.py --name {dataset} --labelnum 5"
+    info = get_dataset(dataset)
+    script, labelnum = (
+        ("train_Ours_MT.py", 5) if info.dims == 2 else ("train_DuCiSC.py", min(info.protocols, default=8))
+    )
+    if dataset == "LA":
+        labelnum = 8
+    advice = f"train first: python {script} --name {dataset} --labelnum {labelnum}"
     if not folder.is_dir():
         raise InputError(f"--output_dir {folder}: no such folder; {advice}")
     found = sorted({path.parent for name in ("best.pth", "last.pth") for path in folder.rglob(name)})

@@ -62,6 +62,7 @@ class Trainer:
     `modules` maps names to what a checkpoint holds: at least "student", and whatever else has a state (teacher,
     memories, thresholds). `loader(start, stop)` gives the batches of those iterations; `update_teacher(step)` runs
     after each optimiser step; `validate()` gives a dictionary of scores, of which `dice` selects the best weights.
+    No validation before iteration `val_start`.
     `description` (plain values) goes into the weights files beside the tensors.
     """
 
@@ -78,10 +79,11 @@ class Trainer:
         description: dict,
         classes: tuple,
         update_teacher: Optional[Callable[[int], None]] = None,
+        val_start: int = 0,
     ):
         self.run, self.args, self.modules, self.optimizer = run, args, dict(modules), optimizer
         self.objective, self.loader, self.validate, self.update_teacher = objective, loader, validate, update_teacher
-        self.device, self.description, self.classes = device, description, classes
+        self.device, self.description, self.classes, self.val_start = device, description, classes, val_start
         self.amp_dtype = {"off": None, "fp16": torch.float16, "bf16": torch.bfloat16}[args.amp]
         self.scaler = _grad_scaler() if args.amp == "fp16" else None
         self.done = 0  # iterations
@@ -147,7 +149,7 @@ class Trainer:
         last = self.done == self.args.max_iterations
         logs = last or self.done % self.args.log_interval == 0
         saves = last or self.done % self.args.save_interval == 0
-        validates = self.done % self.args.val_interval == 0
+        validates = self.done % self.args.val_interval == 0 and self.done >= self.val_start
         if logs or validates or saves:
             row = self._fetch()
         if logs:

@@ -40,6 +40,16 @@ def load_weights(path: Path) -> Weights:
     return Weights(state, meta)
 
 
+def infer_network(state: dict, path: Path) -> tuple[str, int]:
+    """The network of a state dict, by its names: (net_type, dims). Raises InputError for another family's."""
+    if "encoder.in_conv.conv_conv.0.weight" in state:
+        return ("unet_proj" if "proj_head.0.weight" in state else "unet"), 2
+    if "block_one.conv.0.weight" in state:
+        dims = state["block_one.conv.0.weight"].ndim - 2
+        return ("ducisc" if "out_conv_4.weight" in state else "vnet"), dims
+    raise InputError(f"{path}: not a network known here (its first parameter: {next(iter(state))})")
+
+
 def fit_weights(net: torch.nn.Module, state: dict, path: Path) -> None:
     """Load `state` into `net`, all of it; raises InputError that names the first parameters that do not fit."""
     fitting, lacking, unused = compare(net, state)

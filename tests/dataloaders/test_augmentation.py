@@ -8,13 +8,17 @@ from scipy import ndimage
 from torchvision.transforms import functional as TF
 
 from dataloaders.augmentation import (
+    PatchDraw,
     StrongDraw,
     WeakDraw,
+    apply_patch,
     apply_strong,
     apply_weak,
+    draw_patch,
     draw_strong,
     draw_weak,
     gaussian_blur,
+    patch_padding,
 )
 
 RNG = np.random.default_rng(0)
@@ -86,3 +90,41 @@ def test_blur_is_pils_on_eight_bits_between_own_minimum_and_maximum():
 
 def test_constant_image_stays():
     assert np.array_equal(gaussian_blur(np.full((8, 8), 0.3, np.float32), 2.0), np.full((8, 8), 0.3, np.float32))
+
+
+def test_reference_turns_flips_and_crops(numbers):
+    ref = numbers("crop_rotflip")
+    patch = ref["patch_size"].tolist()
+    for n in range(8):
+        k, axis, corner = int(ref["k"][n]), int(ref["axis"][n]), tuple(ref["corner_large"][n].tolist())
+        for what in ("image", "label"):
+            moved = np.flip(np.rot90(ref[f"{what}_large"], k), axis)
+            assert np.array_equal(moved, ref[f"rotflip_{what}_{n}"])
+            crop = apply_patch(ref[f"{what}_large"], PatchDraw(k, axis, corner), patch)
+            assert np.array_equal(crop, ref[f"crop_{what}_{n}"])
+
+
+@pytest.mark.parametrize("case", ["equal", "shorter", "above"])
+def test_reference_padding(numbers, case):
+    """If any axis is not longer than the patch every axis is padded, by the rule of its own length."""
+    ref = numbers("crop_rotflip")
+    patch, shape = ref["patch_size"].tolist(), ref[f"image_{case}"].shape
+    padding = patch_padding(shape, patch)
+    ends = [size + 2 * pad - length for size, pad, length in zip(shape, padding, patch)]
+    assert ends == ref[f"corner_upper_end_{case}"].tolist()
+    for n, corner in enumerate(ref[f"corner_{case}"].tolist()):
+        for what in ("image", "label"):
+            crop = apply_patch(ref[f"{what}_{case}"], PatchDraw(0, None, tuple(corner)), patch)
+            assert np.array_equal(crop, ref[f"crop_{what}_{case}"][n])
+
+
+def test_patch_draws_cover_turns_and_corners():
+    shape, patch = (20, 17, 14), (12, 10, 8)
+    draws = [draw_patch(np.random.default_rng(seed), shape, patch, True) for seed in range(3000)]
+    assert {(draw.k, draw.flip_axis) for draw in draws} == {(k, axis) for k in range(4) for axis in range(2)}
+    for odd, ends in ((0, (8, 7, 6)), (1, (5, 10, 6))):  # a quarter turn exchanges the first two axes
+        corners = np.array([draw.corner for draw in draws if draw.k % 2 == odd])
+        assert corners.min(axis=0).tolist() == [0, 0, 0]
+        assert corners.max(axis=0).tolist() == [end - 1 for end in ends]  # the upper end is excluded
+    still = draw_patch(np.random.default_rng(0), shape, patch, False)
+    assert (still.k, still.flip_axis) == (0, None)

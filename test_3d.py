@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+"""Test the runs of a 3-D dataset by sliding windows: Dice, Jaccard, 95HD and ASD, best and last weights.
+
+    python test_3d.py --name LA --output_dir runs/LA/DuCiSC_8 --gpu 0     # a run, or a folder of runs (seeds)
+    python test_3d.py --name LA --output_dir runs/LA --figures            # all runs, with pictures and a page each
+    python test_3d.py --name LA --output_dir downloads/                   # a folder with a bare .pth of this family
+
+Each run gets test_best/ and test_last/ with per_case.csv, summary.json and predictions/. Protocol: docs/PROTOCOLS.md.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from dataloaders.datasets import get_dataset
+from utils.inference import make_predictor
+from utils.options import Parser, one_line_errors, positive
+from utils.testing import add_test_flags, run_tests
+
+
+def parse_args(argv=None):
+    parser = Parser(description=__doc__)
+    add_test_flags(parser, dims=3, batch_size=4)
+    parser.add_argument(
+        "--stride", type=positive, nargs=2, metavar=("XY", "Z"),
+        help="of the windows in voxels (default: the dataset's, the papers': LA 18 4, Pancreas 16 16)",
+    )  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def predictor(net, info, patch_size, args):
+    """Averaged windows, foreground probability > 0.5."""
+    return make_predictor(net, info, patch_size, args.stride, args.batch_size, args.nms)
+
+
+@one_line_errors
+def main(argv=None):
+    args = parse_args(argv)
+    stride = args.stride or get_dataset(args.name).stride
+    return run_tests(args, predictor, f"windows with stride {stride[0]} {stride[0]} {stride[1]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""What the test scripts share: every run found, best and last weights, files, one table with its footnotes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Callable, Sequence
+
+import torch
+
+from dataloaders.datasets import DATASETS, DatasetInfo, find_root, get_dataset
+from dataloaders.errors import InputError
+from dataloaders.reading import list_hash
+from dataloaders.training_data import open_volumes, require_list
+from dataloaders.volumes import VolumeDataset
+from networks import net_factory
+from utils.device import describe_device, pick_device, set_seed
+from utils.evaluation import evaluate
+from utils.options import positive
+from utils.reports import (
+    COLUMNS,
+    format_table,
+    over_runs_row,
+    published_row,
+    published_rows,
+    table_header,
+    table_row,
+    write_results,
+)
+from utils.runs import Run, find_runs
+from utils.weights import fit_weights, infer_network, load_weights
+
+# (network in eval mode, dataset, patch size, flags) -> the function from an image to its label map
+MakePredictor = Callable[[torch.nn.Module, DatasetInfo, Sequence[int], argparse.Namespace], Callable]
+
+
+def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) -> None:
+    """The flags of a test script for datasets of this dimension."""
+    names = [name for name, info in DATASETS.items() if info.dims == dims]
+    axes = {2: ("Z", "Y", "X"), 3: ("X", "Y", "Z")}[dims]
+    parser.add_argument(
+        "--name", "--dataset_name", default=names[0], choices=names, help="dataset (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output_dir", required=True, help="a run's folder, a folder of runs, or a folder with a bare .pth (required)"
+    )
+    parser.add_argument("--root_path", help="the dataset's own folder (default: its name under $DATASET_HOME)")
+    parser.add_argument("--test_list", metavar="FILE", help="test list (default: the dataset's own)")
+    parser.add_argument(
+        "--spacing", type=float, nargs=3, metavar=axes, help="voxel size in mm: distances in mm (default: voxels)"
+    )
+    parser.add_argument(
+        "--unit", choices=("voxel", "mm"), default="voxel",
+        help="unit of the distances; mm takes --spacing or what each file states (default: %(default)s, the papers')",
+    )  # fmt: skip
+    parser.add_argument(
+        "--empty", choices=("ours", "release"), default="ours",
+        help="distance to an empty mask: undefined, left out and counted, or the releases' 0 (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--patch_size", type=positive, nargs=dims, metavar="N",
+        help="network's input, for a bare .pth that does not state it (default: the dataset's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--columns", nargs="+", choices=tuple(COLUMNS), default=list(COLUMNS), metavar="METRIC",
+        help="metrics in the table; the files hold all (default: dice jaccard hd95 asd)",
+    )  # fmt: skip
+    what = {2: "slices", 3: "windows"}[dims]
+    parser.add_argument(
+        "--batch_size", type=positive, default=batch_size, help=f"{what} at a time (default: %(default)s)"
+    )
+    parser.add_argument("--nms", action="store_true", help="keep the largest object of each class (default: off)")
+    parser.add_argument(
+        "--figures", action="store_true", help="draw curves, cases and a page for each run (default: off)"
+    )
+    parser.add_argument(
+        "--gpu", type=int, metavar="N", help="CUDA device (default: the first if there is any, else the CPU)"
+    )
+
+
+def run_tests(args: argparse.Namespace, make_predict: MakePredictor, note: str = "") -> int:
+    """Test every run at or below --output_dir, print one table. `note`: how a case is predicted, for the footnotes."""
+    if args.spacing:
+        args.unit = "mm"
+    info = get_dataset(args.name)
+    runs = find_runs(Path(args.output_dir), info.name)
+    device = pick_device(args.gpu)
+    set_seed(0, deterministic=False)
+    root = find_root(info, args.root_path)
+    test_list = require_list(info, root, "test", args.test_list)
+    volumes = open_volumes(info, root, test_list)
+    print(f"{info.name}: {len(volumes)} volumes of {test_list}; {describe_device(device)}", flush=True)
+
+    common = {"dataset": info.name, "test_list": str(test_list), "test_list_sha256": list_hash(volumes.names)}
+    common.update(root=str(root), unit=args.unit, nms=args.nms)
+    rows, summaries = [table_header(info.classes, args.unit, args.columns)], []
+    settings = {}
+    for group in dict.fromkeys(run.group for run in runs):
+        members = [run for run in runs if run.group == group]
+        of_group: dict[str, list] = {}
+        for run in members:
+            for kind, path in run.weights.items():
+                about = {**common, "run": f"{run.name} {kind}"}
+                summary = _test_weights(path, run.path / f"test_{kind}", volumes, args, device, about, make_predict)
+                of_group.setdefault(kind, []).append(summary)
+                rows.append(table_row(f"{run.name} {kind}", summary, args.columns))
+                print(f"tested {path}: Dice {summary['metrics']['dice']['mean']:.4f}", flush=True)
+        if len(members) > 1:
+            for kind, several in of_group.items():
+                name = f"{group} {kind}, mean ± std over {len(several)} runs"
+                rows.append(over_runs_row(name, several, args.columns))
+        settings[members[0].method, members[0].labelnum] = None
+        summaries += sum(of_group.values(), [])
+    published = published_rows(info.name, settings)
+    rows += [published_row(row, info.classes, args.columns) for row in published]
+    known = {(row["method"], row["labelnum"]) for row in published}
+    unpublished = [
+        f"{method} {labelnum}" for method, labelnum in settings if method and (method, labelnum) not in known
+    ]
+    print("\n" + format_table(rows))
+    for number, text in enumerate(_footnotes(runs, summaries, info, args, note, unpublished), 1):
+        print(f"[{number}] {text}")
+    if args.figures:
+        from utils.figures import plot_run  # needs matplotlib
+
+        for run in runs:
+            print(f"page: {plot_run(run.path)}")
+    return 0
+
+
+def _test_weights(
+    path: Path,
+    folder: Path,
+    volumes: VolumeDataset,
+    args,
+    device: torch.device,
+    about: dict,
+    make_predict: MakePredictor,
+) -> dict:
+    """Predict and score the test list with one weights file; writes `folder` and returns its summary."""
+    info = volumes.info
+    weights = load_weights(path)
+    dataset = weights.meta.get("dataset") or {}
+    if dataset and dataset.get("name") != info.name:
+        raise InputError(f"{path}: weights of {dataset.get('name')}, not of {info.name}; give its --name")
+    net_type, dims = infer_network(weights.state, path)
+    if dims != info.dims:
+        raise InputError(f"{path}: weights of a {dims}-D network, {info.name} is {info.dims}-D")
+    net = net_factory(net_type, 1, info.num_classes, dims)
+    fit_weights(net, weights.state, path)
+    patch_size = tuple(dataset.get("patch_size") or args.patch_size or info.patch_size)
+    about = {
+        **{key: weights.meta.get(key) for key in ("method", "iteration", "val_dice", "selection", "note")},
+        **about,
+    }
+    about.update(weights=path.name, patch_size=list(patch_size))
+    predict = make_predict(net.to(device).eval(), info, patch_size, args)
+    evaluated = evaluate(predict, volumes, unit=args.unit, spacing=args.spacing)
+    return write_results(folder, evaluated, info.classes, args.empty, about)
+
+
+def _footnotes(
+    runs: list[Run], summaries: list[dict], info: DatasetInfo, args, note: str, unpublished: list
+) -> list[str]:
+    """What a reader has to know to trust the table."""
+    undefined = "undefined and left out" if args.empty == "ours" else "0, as in the releases (--empty release)"
+    notes = [
+        f"{info.name}, {summaries[0]['cases']} test volumes; mean ± standard deviation over cases; classes by label "
+        "value: " + ", ".join(f"{index + 1} {label}" for index, label in enumerate(info.classes)),
+        f"empty: predictions that miss a class the case has; distances to an empty mask are {undefined}",
+    ]
+    if note:
+        notes.append(note + (", largest object of each class (--nms)" if args.nms else ""))
+    notes += dict.fromkeys(summary["note"] for summary in summaries if summary.get("note"))
+    for rule in dict.fromkeys(summary["selection"] for summary in summaries if summary.get("selection")):
+        notes.append(f"best: chosen by {rule}; last: the end of training, not chosen")
+    for summary in summaries:
+        penalty = summary["metrics"]["asd"].get("mean_with_penalty")
+        if penalty is not None:
+            hd95 = summary["metrics"]["hd95"]["mean_with_penalty"]
+            notes.append(
+                f"{summary['run']}: with the volume's diagonal for empty masks 95HD {hd95:.2f}, ASD {penalty:.2f}"
+            )
+    if unpublished:
+        notes.append(f"not published here: {', '.join(unpublished)}")
+    for run in runs:
+        if run.training:
+            made = [
+                f"{s['run'].split()[-1]} at {s['iteration']}" for s in summaries if s["run"].startswith(run.name + " ")
+            ]
+            notes.append(f"{run.name}: {run.training}; weights of iteration: {', '.join(made)}")
+    return notes

@@ -1,0 +1,42 @@
+"""Self-aware confidence: moving thresholds by scale and class. Source: docs/METHODS.md section 4."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import torch
+from torch import nn
+
+DECAY, LOWEST, HIGHEST = 0.99, 0.5, 0.95
+
+
+class ConfidenceThresholds(nn.Module):
+    """tau (scales, C), coarse to fine, begun at 1/C; part of a checkpoint. `fixed` is a value that never moves."""
+
+    def __init__(self, num_classes: int, num_scales: int = 4, fixed: float = 0.0):
+        super().__init__()
+        self.fixed = fixed
+        self.register_buffer("tau", torch.full((num_scales, num_classes), fixed or 1 / num_classes))
+
+    def certain(self, probs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """For each scale's probabilities (B, C, *size) a mask (B, *size) of 0 and 1: any class above its threshold."""
+        return [
+            (prob > tau.to(prob.dtype).reshape(1, -1, *[1] * (prob.ndim - 2))).any(dim=1).to(prob.dtype)
+            for prob, tau in zip(probs, self.tau)
+        ]
+
+    @torch.no_grad()
+    def update(self, probs: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]) -> None:
+        """Follow the mean student probability of each class over all voxels that the teacher labels so.
+
+        probs: the student's, labels: the teacher's, by scale. Unchanged for a class without such voxels.
+        """
+        if self.fixed:
+            return
+        for tau, prob, label in zip(self.tau, probs, labels):
+            one_hot = nn.functional.one_hot(label, prob.shape[1]).movedim(-1, 1).to(tau.dtype)
+            dims = [0, *range(2, prob.ndim)]
+            count = one_hot.sum(dim=dims)
+            mean = (prob.to(tau.dtype) * one_hot).sum(dim=dims) / count.clamp(min=1)
+            moved = (DECAY * tau + (1 - DECAY) * mean).clamp(LOWEST, HIGHEST)
+            tau.copy_(torch.where(count > 0, moved, tau))
