@@ -14,7 +14,7 @@ from dataloaders.training_data import load_training_data
 from networks import net_factory
 from train_DuCiSC import PRESETS, draw_fuse_weight, main, parse_args
 
-SMALL = "--labeled_cases 2 --patch_size 16 16 16 --num_workers 0 --warmup_iterations 4 --val_stride 16 16".split()
+SMALL = "--labeled_cases 2 --patch_size 16 16 16 --num_workers 0 --warmup_iterations 3 --val_stride 16 16".split()
 SMALL += "--max_iterations 12 --val_start 4 --val_interval 4 --save_interval 5 --log_interval 2 --val_cases 1".split()
 SHAPE = (28, 26, 20)
 

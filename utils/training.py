@@ -6,6 +6,7 @@ import argparse
 import math
 import signal
 import time
+from itertools import islice
 from typing import Callable, Iterable, Mapping, Optional
 
 import torch
@@ -172,8 +173,9 @@ class Trainer:
 
     def _fetch(self) -> dict:
         """The newest step's scalars; raises NonFiniteLoss if a total since the last look was not finite."""
-        table = torch.stack([values for *_, values in self.pending]).tolist()
-        for (iteration, _, names, _), values in zip(self.pending, table):
+        fetched = iter(torch.cat([values for *_, values in self.pending]).tolist())
+        for iteration, _, names, _ in self.pending:
+            values = list(islice(fetched, len(names)))  # the number of terms may change, where a warm-up ends
             if not math.isfinite(values[0]):
                 bad = [
                     name for name, value in zip(names, values) if name.startswith("loss/") and not math.isfinite(value)
@@ -183,7 +185,7 @@ class Trainer:
                     "the last good checkpoint is kept. Try a smaller --base_lr, or --amp off or bf16"
                 )
         _, plain, names, _ = self.pending[-1]
-        row = {**dict(zip(names, table[-1])), **plain}
+        row = {**dict(zip(names, values)), **plain}
         self.pending = []
         return row
 
