@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Where the time goes, as ratios measured in one process: the training step, the loader, the metrics.
+"""Where the time goes, as ratios measured in one process: training steps, loader, pseudo labels, windows, metrics.
 
     python scripts/benchmark.py                                            # on phantoms
     python scripts/benchmark.py --root_path $DATASET_HOME/ACDC --patch_size 256 256 --batch_size 24
@@ -11,6 +11,7 @@ Machines are shared and noisy: quote the ratios, not the milliseconds. The metri
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ sys.path.insert(
     0, str(Path(__file__).resolve().parent.parent)
 )  # scripts run from anywhere: the root holds the packages
 
+import train_DuCiSC  # noqa: E402
 import train_Ours_BCP  # noqa: E402
 import train_Ours_MT  # noqa: E402
 from dataloaders.datasets import get_dataset  # noqa: E402
@@ -35,10 +37,12 @@ from scripts.make_phantom import draw_label, make_phantom  # noqa: E402
 from utils.copy_paste import box_mask, draw_box  # noqa: E402
 from utils.device import describe_device, pick_device, set_seed  # noqa: E402
 from utils.ema import update_parameters, update_state  # noqa: E402
+from utils.inference import window_scores  # noqa: E402
 from utils.metrics import METRICS, case_metrics  # noqa: E402
 from utils.prototypes import PrototypeMemory  # noqa: E402
 from utils.pseudo_labels import largest_component  # noqa: E402
 from utils.style_blending import draw_blend  # noqa: E402
+from utils.thresholds import ConfidenceThresholds  # noqa: E402
 from utils.training import make_loader  # noqa: E402
 
 
@@ -145,6 +149,100 @@ def benchmark_component(args, device) -> None:
     print(f"  of a BCP step ({shape}): {part * 1e3:.1f} of {whole * 1e3:.0f} ms, {part / whole:.1%}")
 
 
+def benchmark_ducisc(args, device) -> None:
+    """The DuCiSC step beside its networks' passes alone, what it holds in memory, and sliding windows in batches."""
+    size = tuple(args.volume_size)
+    student, teacher = (net_factory("ducisc", 1, 2).to(device).train() for _ in range(2))
+    teacher.requires_grad_(False)
+    thresholds = ConfidenceThresholds(2).to(device)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    volume_l, volume_u = (torch.randn(2, 1, *size, device=device) for _ in range(2))
+    label = torch.zeros(2, *size, dtype=torch.long, device=device)
+    label[:, size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2, size[2] // 4 : size[2] // 2] = 1
+    weight = torch.tensor([0.3, 0.6], device=device)
+
+    def passes():
+        outputs = [student(volume) for volume in (volume_l, volume_u, 0.5 * (volume_l + volume_u))]
+        with torch.no_grad():
+            teacher(volume_u)
+        optimizer.zero_grad(set_to_none=True)
+        sum(value.mean() for logits, feats in outputs for value in (*logits, *feats)).backward()
+
+    def losses():
+        loss, _ = train_DuCiSC.compute_losses(student, teacher, thresholds, volume_l, volume_u, label, weight, True)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+
+    def step():
+        losses()
+        optimizer.step()
+        update_parameters(teacher, student, 0.99)
+
+    rounds = [[seconds(function, 1, device) for function in (passes, losses, step)] for _ in range(args.repeats)]
+    bare, with_losses, whole = np.median(rounds, axis=0)
+    ratios = np.median([[row[1] / row[0], row[2] / row[0]] for row in rounds], axis=0)
+    shape = "x".join(map(str, size))
+    print(f"DuCiSC step, batch 2 + 2, {shape}, {torch.get_num_threads()} threads:")
+    print(f"  forward and backward passes alone        {bare * 1e3:9.1f} ms   1.00")
+    print(f"  + losses, prototypes, thresholds         {with_losses * 1e3:9.1f} ms   {ratios[0]:.2f}")
+    print(
+        f"  + optimiser and EMA: a whole step        {whole * 1e3:9.1f} ms   {ratios[1]:.2f} (medians of paired ratios)"
+    )
+    memory = saved_bytes(student, losses)
+    total, voxels = sum(memory.values()), np.prod(size)
+    largest = sorted(memory.items(), key=lambda item: -item[1])[:3]
+    print(
+        f"  held for the backward pass: {total / 2**20:.0f} MiB, {total / (4 * voxels):.0f} bytes a voxel of the batch"
+    )
+    for name, value in largest:
+        print(f"    {name}: {value / 2**20:.0f} MiB, {value / total:.0%}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(f"  peak of the whole process: {peak / 2**20:.0f} MiB, {before / 2**20:.0f} before the first step")
+    full = total / voxels * 112 * 112 * 80
+    print(
+        f"  foretold for 112x112x80, batch 2 + 2: {full / 2**30:.1f} GiB, the networks' own passes' work space besides"
+    )
+
+    image = np.random.default_rng(0).standard_normal((72, 60, 40)).astype(np.float32)
+    patch, stride = (48, 48, 32), (12, 4)
+    one, four = (window_scores(student, image, patch, stride, n) for n in (1, 4))
+    difference = (one - four).abs().max().item()
+    rounds = [
+        [seconds(lambda n=n: window_scores(student, image, patch, stride, n), 1, device) for n in (1, 4)]
+        for _ in range(3)
+    ]
+    ratio = np.median([single / batched for single, batched in rounds])
+    print(
+        f"sliding windows of 48x48x32 over 72x60x40: four together {ratio:.2f} times as fast as one by one, "
+        f"largest difference of the scores {difference:.0e}"
+    )
+
+
+def saved_bytes(net: torch.nn.Module, function) -> dict[str, int]:
+    """Bytes that autograd keeps for the backward pass of `function`, by the block of `net` that made them."""
+    held: dict[str, int] = {}
+    current = ["outside the network (losses)"]
+    seen = set()
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            held[current[-1]] = held.get(current[-1], 0) + storage.nbytes()
+        return tensor
+
+    hooks = []
+    for name, block in net.named_children():
+        hooks.append(block.register_forward_pre_hook(lambda *_, name=name: current.append(name)))
+        hooks.append(block.register_forward_hook(lambda *_: current.remove(current[-1])))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        function()
+    for hook in hooks:
+        hook.remove()
+    return held
+
+
 def benchmark_loader(args, device, step_seconds: float) -> None:
     """Augmented slices per second for several numbers of workers."""
     flags = ["--patch_size", *map(str, args.patch_size), "--labeled_cases", "2"]
@@ -197,11 +295,14 @@ def benchmark_metrics(args, device) -> None:
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("step", "loader", "component", "metrics"), help="one part (default: all)")
+    parser.add_argument(
+        "--only", choices=("step", "loader", "component", "metrics", "ducisc"), help="one part (default: all)"
+    )
     parser.add_argument("--patch_size", type=int, nargs=2, default=[96, 96], help="pixels (default: 96 96)")
     parser.add_argument(
         "--batch_size", type=int, default=8, help="images, half of them labelled (default: %(default)s)"
     )
+    parser.add_argument("--volume_size", type=int, nargs=3, default=[48, 48, 32], help="voxels (default: 48 48 32)")
     parser.add_argument("--repeats", type=int, default=7, help="rounds and volumes (default: %(default)s)")
     parser.add_argument("--root_path", help="ACDC's folder for the loader (default: a phantom)")
     parser.add_argument("--volumes", nargs="*", help="h5 files with masks for the metrics (default: a phantom)")
@@ -215,6 +316,8 @@ def main(argv=None):
         benchmark_loader(args, device, step_seconds)
     if args.only in (None, "component"):
         benchmark_component(args, device)
+    if args.only in (None, "ducisc"):
+        benchmark_ducisc(args, device)
     if args.only in (None, "metrics"):
         benchmark_metrics(args, device)
 
