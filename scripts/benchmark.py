@@ -33,7 +33,7 @@ from dataloaders.reading import read_case  # noqa: E402
 from dataloaders.sampler import TwoStreamBatches  # noqa: E402
 from dataloaders.training_data import load_training_data  # noqa: E402
 from networks import net_factory  # noqa: E402
-from scripts.make_phantom import draw_label, make_phantom  # noqa: E402
+from scripts.make_phantom import draw_case, draw_style, make_phantom  # noqa: E402
 from utils.copy_paste import box_mask, draw_box  # noqa: E402
 from utils.device import describe_device, pick_device, set_seed  # noqa: E402
 from utils.ema import update_parameters, update_state  # noqa: E402
@@ -114,7 +114,7 @@ def plain_largest_component(label: np.ndarray, num_classes: int) -> np.ndarray:
 def benchmark_component(args, device) -> None:
     """Largest components of 12 slices of 256x256 with 9 classes beside the plain loop's, and a BCP step's share."""
     rng = np.random.default_rng(0)
-    truth = draw_label(rng, get_dataset("Synapse"), (12, 256, 256))
+    truth = draw_case(rng, get_dataset("Synapse"), (12, 256, 256), draw_style(rng, True))[1]
     speckled = np.where(rng.random(truth.shape) < 0.02, rng.integers(0, 9, truth.shape), truth).astype(np.int64)
     print("largest components, 12 slices of 256x256, 9 classes:")
     for name, label in (("clean", truth.astype(np.int64)), ("2 % speckles", speckled)):
@@ -272,7 +272,8 @@ def benchmark_metrics(args, device) -> None:
         labels = {path: read_case(path, 3, 256)[1] for path in args.volumes[: args.repeats]}
     else:
         info = get_dataset("LA")
-        labels = {"phantom 180x135x88": draw_label(np.random.default_rng(0), info, (180, 135, 88))}
+        rng = np.random.default_rng(0)
+        labels = {"phantom 180x135x88": draw_case(rng, info, (180, 135, 88), draw_style(rng, True))[1]}
     print("Dice, Jaccard, 95HD and ASD of one class beside MedPy's (largest difference):")
     ratios = []
     for index, (name, label) in enumerate(labels.items()):

@@ -1,6 +1,10 @@
 #!/usr/bin/env python3
 """Make phantom data in the exact layout of a dataset, deterministic from a seed: for a first run without real data.
 
+Anatomy-like shapes with partial volume, bias field, noise and variation between cases. The few cases at the head of the
+training list, those that are labelled, come from one scanner style (contrast, gain, texture), all others from various
+ones: the problem that the papers' methods address.
+
     python scripts/make_phantom.py --name ACDC --out /tmp/phantoms
     export DATASET_HOME=/tmp/phantoms
     python train_Ours_MT.py --name ACDC --labeled_cases 2 --patch_size 64 64 --batch_size 8 --labeled_bs 4 \
@@ -12,10 +16,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import NamedTuple, Sequence
 
 import h5py
 import numpy as np
-from scipy import ndimage
 
 sys.path.insert(
     0, str(Path(__file__).resolve().parent.parent)
@@ -25,11 +29,38 @@ from dataloaders.datasets import DATASETS, DatasetInfo, get_dataset  # noqa: E40
 from dataloaders.seeding import generator  # noqa: E402
 
 LISTS = Path(__file__).resolve().parent.parent / "dataloaders" / "lists"
-# Where each organ lies in an axial slice and how large it is: row, column, half height, half width, all in [-1, 1].
-ABDOMEN = (
-    (0.20, 0.05, 0.07, 0.07), (-0.25, -0.20, 0.10, 0.09), (0.35, 0.42, 0.17, 0.13), (0.35, -0.38, 0.17, 0.13),
-    (-0.15, -0.50, 0.34, 0.27), (-0.02, 0.15, 0.07, 0.20), (0.12, 0.66, 0.22, 0.12), (-0.38, 0.35, 0.18, 0.22),
-)  # fmt: skip
+
+
+class Style(NamedTuple):
+    """How a scanner renders the same anatomy; bias, texture and noise are deviations in units of the tissue."""
+
+    gamma: float  # bends the grey levels
+    highlight: float  # brightness of the brightest tissue, which the scaling to [0, 1] turns into a loss of gain
+    bias: float
+    texture: float
+    noise: float
+
+
+def draw_style(rng: np.random.Generator, shifted: bool) -> Style:
+    """The few cases at the head of the training list come from one quiet scanner, all others from various ones."""
+    if not shifted:
+        return Style(rng.uniform(0.75, 0.85), rng.uniform(1.0, 1.1), 0.1, 0.02, 0.02)
+    gamma, highlight = rng.uniform(0.9, 1.4), rng.uniform(1.05, 1.35)
+    return Style(gamma, highlight, rng.uniform(0.2, 0.4), rng.uniform(0.03, 0.08), rng.uniform(0.02, 0.04))
+
+
+def smooth_field(rng: np.random.Generator, shape: Sequence[int], cells: int) -> np.ndarray:
+    """A smooth random field of deviation about 1 with about `cells` bumps along each axis: interpolated noise."""
+    field = rng.standard_normal([cells + 1] * len(shape))
+    for axis, size in enumerate(shape):  # one axis after the other, a smooth step between the knots
+        position = np.linspace(0, cells, size) if size > 1 else np.zeros(1)
+        low = np.minimum(position.astype(int), cells - 1)
+        weight = position - low
+        weight = (weight * weight * (3 - 2 * weight)).reshape(
+            [-1 if other == axis else 1 for other in range(len(shape))]
+        )
+        field = np.take(field, low, axis) * (1 - weight) + np.take(field, low + 1, axis) * weight
+    return field * 1.6
 
 
 def ellipse(grid, centre, radii):
@@ -37,38 +68,151 @@ def ellipse(grid, centre, radii):
     return sum(((axis - c) / r) ** 2 for axis, c, r in zip(grid, centre, radii)) <= 1
 
 
-def draw_label(rng: np.random.Generator, info: DatasetInfo, shape: tuple[int, ...]) -> np.ndarray:
-    """A label volume uint8 of this shape with the dataset's classes; some end slices lack some of them."""
-    grid = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
-    label = np.zeros(shape, dtype=np.uint8)
-    shift = rng.uniform(-0.1, 0.1, size=3)
-    size = rng.uniform(0.85, 1.15)
-    if info.name == "ACDC":  # RV beside a ring of myocardium around the LV, all tapering to the apex
-        taper = size * np.clip(0.75 - 0.5 * grid[0], 0.35, 1)
-        plane = [(axis - s) / taper for axis, s in zip(grid[1:], shift[1:])]
-        label[ellipse(plane, (0.0, -0.38), (0.40, 0.30)) & (grid[0] < 0.8)] = 1
-        label[ellipse(plane, (0.0, 0.0), (0.36, 0.36))] = 2
-        label[ellipse(plane, (0.0, 0.0), (0.24, 0.24)) & (grid[0] > -0.95)] = 3
-    elif info.name == "Synapse":
-        for index, (row, column, height, width) in enumerate(ABDOMEN):
-            depth = rng.uniform(-0.3, 0.3)
-            centre = (depth, row + shift[1], column + shift[2])
-            label[ellipse(grid, centre, (0.8, height * size, width * size))] = index + 1
+def tube(grid, points, radii):
+    """The union of balls along a broken line through `points`, with a radius at each."""
+    places = np.arange(len(points))
+    inside = np.zeros(np.broadcast(*grid).shape, dtype=bool)
+    for step in np.linspace(0, len(points) - 1, 6 * len(points)):
+        centre = [np.interp(step, places, axis) for axis in zip(*points)]
+        inside |= ellipse(grid, centre, [np.interp(step, places, radii)] * len(centre))
+    return inside
+
+
+def draw_heart(rng: np.random.Generator, grid) -> tuple[np.ndarray, np.ndarray]:
+    """Short-axis heart: a crescent RV beside a ring of myocardium around the LV, tapering to the apex.
+
+    The basal slice may lack the ring's blood pool, apical ones the RV. Returns label and tissue brightness.
+    """
+    z, y, x = grid
+    shift, size = rng.uniform(-0.12, 0.12, 2), rng.uniform(0.85, 1.2)
+    wall, squeeze = rng.uniform(0.09, 0.15), rng.uniform(0.75, 1.0)
+    taper = size * np.clip(0.95 - 0.35 * (z + 1) ** 1.3 / 2, 0.35, 1)
+    angle = rng.uniform(-0.5, 0.5)
+    y, x = (y - shift[0]) / taper, (x - shift[1]) / taper
+    y, x = np.cos(angle) * y + np.sin(angle) * x, np.cos(angle) * x - np.sin(angle) * y
+    pool, outer = 0.26 * squeeze, 0.26 * squeeze + wall
+    plane = [y, x]
+    label = np.zeros(np.broadcast(z, y, x).shape, dtype=np.uint8)
+    rv = ellipse(plane, (0.03, -0.36), (0.40, 0.36)) & ~ellipse(plane, (0, 0), (outer + 0.02, outer + 0.02))
+    label[rv & (z > -0.95 + 0.15 * rng.random()) & (z < 0.75)] = 1
+    label[ellipse(plane, (0, 0), (outer, outer))] = 2
+    label[ellipse(plane, (0, 0), (pool, pool)) & (z < 0.9 + 0.2 * rng.random())] = 3
+    body = ellipse([grid[1], grid[2]], (0, 0), (0.92, 0.98))
+    fat = body & ~ellipse([grid[1], grid[2]], (0, 0), (0.84, 0.90))
+    lungs = ellipse([grid[1], grid[2]], (-0.15, 0.55), (0.5, 0.28)) | ellipse(
+        [grid[1], grid[2]], (-0.2, -0.62), (0.45, 0.2)
+    )
+    liver = ellipse([grid[1], grid[2]], (0.62, -0.25), (0.28, 0.55))
+    stomach = ellipse([grid[1], grid[2]], (0.55, 0.45), (0.2, 0.24))
+    tissue = np.where(body, 0.30, 0.02)
+    for where, value in ((lungs, 0.06), (liver, 0.42), (stomach, 0.55)):
+        tissue = np.where(where & body, value, tissue)
+    tissue = np.choose(label, [tissue, 0.72, 0.32, 0.78])
+    return label, np.where(fat & (label == 0), -1.0, tissue)  # -1: as bright as the style says
+
+
+def draw_abdomen(rng: np.random.Generator, grid) -> tuple[np.ndarray, np.ndarray]:
+    """Axial abdomen with eight organs in their relations of place and size, each over its own range of slices."""
+    z, y, x = grid
+    shift, size = rng.uniform(-0.05, 0.05, 3), rng.uniform(0.92, 1.08)
+    z, y, x = z - shift[0], (y - shift[1]) / size, (x - shift[2]) / size
+    label = np.zeros(np.broadcast(z, y, x).shape, dtype=np.uint8)
+
+    def put(index, where):
+        label[where & (label == 0)] = index
+
+    put(1, ellipse([y, x], (0.28, 0.06), (0.07, 0.07)) & (z < 0.95))  # aorta, in front of the spine
+    put(2, ellipse([z, y, x], (0.1, -0.28, -0.32), (0.35, 0.12, 0.09)))  # gallbladder, under the liver
+    for index, side in ((3, 1), (4, -1)):  # kidneys, bean-shaped; the right one (on the left of the picture) lies lower
+        bean = ellipse([z, y, x], (0.35 - 0.1 * side, 0.34, 0.44 * side), (0.5, 0.17, 0.13))
+        put(index, bean & ~ellipse([y, x], (0.34, 0.30 * side), (0.06, 0.07)))
+    put(
+        6,
+        tube(
+            [1.3 * z, y, x],
+            [(0.1, 0.05, -0.16), (0.0, 0.02, 0.0), (-0.1, 0.08, 0.22), (-0.2, 0.16, 0.42)],
+            (0.09, 0.06, 0.05, 0.05),
+        ),
+    )
+    liver = ellipse([z, y, x], (-0.35, -0.05, -0.45), (0.75, 0.46, 0.40)) | ellipse(
+        [z, y, x], (-0.5, -0.32, -0.05), (0.5, 0.22, 0.4)
+    )
+    put(5, liver)
+    put(7, ellipse([z, y, x], (-0.35, 0.18, 0.68), (0.5, 0.26, 0.13)))  # spleen
+    put(8, ellipse([z, y, x], (-0.4, -0.25, 0.38), (0.5, 0.22, 0.27)))  # stomach
+    body = ellipse([y, x], (0, 0), (0.80, 0.95))
+    fat = body & ~ellipse([y, x], (0, 0), (0.70, 0.86))
+    spine = ellipse([y, x], (0.52, 0.0), (0.14, 0.12))
+    tissue = np.where(body, 0.40, 0.0)
+    tissue = np.choose(label, [tissue, 0.75, 0.42, 0.68, 0.68, 0.60, 0.55, 0.64, 0.47])
+    tissue = np.where(fat & (label == 0), 0.22, tissue)
+    return label, np.where(spine & (label == 0), -1.0, tissue)
+
+
+def draw_atrium(rng: np.random.Generator, grid) -> tuple[np.ndarray, np.ndarray]:
+    """A left atrium with four pulmonary veins, an aorta and a spine beside it."""
+    shift, radii = rng.uniform(-0.1, 0.1, 3), rng.uniform(0.30, 0.44, 3)
+    inside = ellipse(grid, shift, radii)
+    for side in (-1, 1):
+        for height in (-0.18, 0.2):
+            root = (shift[0] + 0.7 * side * radii[0], shift[1] + 0.2, shift[2] + height)
+            tip = (root[0] + 0.32 * side, root[1] + rng.uniform(0.05, 0.2), root[2] + 0.15 * np.sign(height))
+            inside |= tube(grid, [root, tip], (0.12, 0.06))
+    tissue = np.where(ellipse(grid, (0, 0, 0), (0.95, 0.95, 1.5)), 0.35, 0.05)
+    tissue = np.where(ellipse([grid[0], grid[1]], (shift[0] + 0.1, shift[1] + 0.62), (0.12, 0.12)), 0.75, tissue)
+    tissue = np.where(ellipse([grid[0], grid[1]], (0, 0.85), (0.2, 0.12)), -1.0, tissue)
+    return inside.astype(np.uint8), np.where(inside, 0.70, tissue)
+
+
+def draw_curved_organ(rng: np.random.Generator, grid, thick: float) -> tuple[np.ndarray, np.ndarray]:
+    """A pancreas (thick, head to tail) or a nerve canal (thin) along a curved line."""
+    shift = rng.uniform(-0.08, 0.08, 3)
+    line = [(-0.5, 0.15, 0.3), (-0.3, -0.1, 0.1), (0.0, -0.15, 0.0), (0.3, 0.0, -0.1), (0.55, 0.15, -0.25)]
+    line = [tuple(np.array(point) + shift + rng.uniform(-0.04, 0.04, 3)) for point in line]
+    inside = tube(grid, line, thick * np.array([1.5, 1.1, 0.9, 0.9, 0.7]))
+    tissue = np.where(ellipse(grid, (0, 0, 0), (0.95, 0.9, 1.5)), 0.42, 0.05)
+    tissue = np.where(ellipse(grid, (-0.55, -0.35, 0.0), (0.3, 0.4, 0.7)), 0.55, tissue)
+    tissue = np.where(ellipse([grid[0], grid[1]], (0.0, 0.6), (0.15, 0.2)), -1.0, tissue)
+    return inside.astype(np.uint8), np.where(inside, 0.60, tissue)
+
+
+ANATOMY = {
+    "ACDC": draw_heart,
+    "Synapse": draw_abdomen,
+    "LA": draw_atrium,
+    "Pancreas": lambda rng, grid: draw_curved_organ(rng, grid, 0.13),
+    "IAN": lambda rng, grid: draw_curved_organ(rng, grid, 0.07),
+}
+
+
+def draw_case(
+    rng: np.random.Generator, info: DatasetInfo, shape: Sequence[int], style: Style
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image float32 and label uint8 of one volume of this shape.
+
+    Drawn on a grid twice as fine within the plane (the last two axes; in 3-D all), bent by a smooth random
+    displacement; the image averages it (partial volume), the label samples it.
+    """
+    fine = [size if axis == 0 and info.dims == 2 else 2 * size for axis, size in enumerate(shape)]
+    grid = np.meshgrid(*(np.linspace(-1, 1, size) for size in fine), indexing="ij")
+    bent = [axis + 0.035 * smooth_field(rng, fine, 3) for axis in grid]
+    if info.dims == 2:
+        bent[0] = grid[0]  # slices stay flat
+    label, tissue = ANATOMY[info.name](rng, bent)
+    tissue = np.where(tissue < 0, style.highlight, np.clip(tissue + 0.03 * rng.standard_normal(tissue.shape), 0, None))
+    blocks = [(size, fine_size // size) for size, fine_size in zip(shape, fine)]
+    folded = tissue.reshape([n for pair in blocks for n in pair])
+    image = folded.mean(axis=tuple(range(1, 2 * len(shape), 2)))
+    label = label[tuple(slice(0, None, step) for _, step in blocks)]
+
+    image = image**style.gamma
+    image = image * (1 + style.bias * 0.5 * np.clip(smooth_field(rng, shape, 1), -2, 2))
+    image = image * (1 + style.texture * smooth_field(rng, shape, 12)) + style.noise * rng.standard_normal(shape)
+    if info.dims == 2:
+        image = (image - image.min()) / (image.max() - image.min())
     else:
-        label[ellipse(grid, shift, 0.45 * size * rng.uniform(0.8, 1.2, size=3))] = 1
-    return label
-
-
-def draw_image(rng: np.random.Generator, label: np.ndarray, unit_range: bool) -> np.ndarray:
-    """An image of the label: a grey level a class, blurred edges, a bias field and noise; in [0, 1] or z-scored."""
-    levels = np.concatenate([[0.15], np.linspace(0.45, 0.9, label.max())[rng.permutation(label.max())]])
-    image = levels[label] * rng.uniform(0.7, 1.2)
-    image = ndimage.gaussian_filter(image, 0.7)
-    bias = np.linspace(1 - rng.uniform(0, 0.3), 1, label.shape[-1])
-    image = image * bias + 0.04 * rng.standard_normal(label.shape)
-    if unit_range:
-        return ((image - image.min()) / (image.max() - image.min())).astype(np.float32)
-    return ((image - image.mean()) / image.std()).astype(np.float32)
+        image = (image - image.mean()) / image.std()
+    return image.astype(np.float32), label
 
 
 def write_case(path: Path, image: np.ndarray, label: np.ndarray) -> None:
@@ -116,11 +260,13 @@ def make_phantom(
     shape: tuple[int, int, int] | None = None,
     seed: int = 0,
     layout: str = "h5",
+    few: int = 2,
 ) -> Path:
     """Write a phantom of the dataset `name` under `out` and return its folder.
 
     train, val, test: numbers of cases (patients with two frames each in ACDC; only ACDC has a validation list).
-    shape: of a volume, (Z, H, W) in 2-D datasets. layout "transunet": Synapse as TransUNet distributes it.
+    shape: of a volume, (Z, H, W) in 2-D datasets. few: cases at the list's head that share one style, as the labelled
+    part of a real study does; the others' styles differ. layout "transunet": Synapse as TransUNet distributes it.
     """
     info = get_dataset(name)
     root = Path(out) / info.folders[0]
@@ -132,8 +278,8 @@ def make_phantom(
         entries = []
         for index, case in enumerate(names):
             rng = generator(seed, "phantom", ("train", "val", "test").index(role), index)
-            label = draw_label(rng, info, shape)
-            image = draw_image(rng, label, unit_range=info.dims == 2)
+            style = draw_style(rng, shifted=role != "train" or index >= few * (2 if info.name == "ACDC" else 1))
+            image, label = draw_case(rng, info, shape, style)
             if info.dims == 3 or role != "train":
                 write_case(root / (volume_path or info.volume_paths[0]).format(id=case), image, label)
                 entries.append(case)
@@ -168,11 +314,14 @@ def main(argv=None):
         default="h5",
         help="transunet: Synapse as TransUNet has it (default: %(default)s)",
     )
+    parser.add_argument("--few", type=int, default=2, help="cases that share one style (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the shapes and images (default: %(default)s)")
     args = parser.parse_args(argv)
     if args.layout == "transunet" and args.name != "Synapse":
         parser.error("--layout transunet is Synapse's")
-    root = make_phantom(args.name, args.out, args.train, args.val, args.test, args.shape, args.seed, args.layout)
+    root = make_phantom(
+        args.name, args.out, args.train, args.val, args.test, args.shape, args.seed, args.layout, args.few
+    )
     print(f"phantom of {args.name} in {root}: export DATASET_HOME={args.out}")
 
 

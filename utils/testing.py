@@ -115,7 +115,9 @@ def run_tests(args: argparse.Namespace, make_predict: MakePredictor, note: str =
     rows += [published_row(row, info.classes, args.columns) for row in published]
     known = {(row["method"], row["labelnum"]) for row in published}
     unpublished = [
-        f"{method} {labelnum}" for method, labelnum in settings if method and (method, labelnum) not in known
+        f"{method} {labelnum}"
+        for method, labelnum in settings
+        if labelnum is not None and (method, labelnum) not in known
     ]
     print("\n" + format_table(rows))
     for number, text in enumerate(_footnotes(runs, summaries, info, args, note, unpublished), 1):
