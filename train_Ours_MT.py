@@ -97,7 +97,7 @@ def compute_losses(
     """The objective of one step: (loss, terms). Updates the memories in place.
 
     image_w, image_s (B, 1, H, W), labelled images first; label_l (L, H, W) for the first L of them. lam, perm: the
-    draws of style blending, lam None for none; ramp: r(step). With L == B, or without image_s, L = L_l alone.
+    draws of style blending, lam None for none; ramp: r(step). With L == B, L = L_l alone.
     """
     n = len(label_l)
     # L_l = 1/2 (CE + Dice) on the labelled images, their styles blended across the streams

@@ -136,8 +136,10 @@ def test_longer_run_goes_on_and_a_finished_one_says_so(home, tmp_path, capsys, a
     assert "no validation yet: the last weights stand as the best" in capsys.readouterr().out
     assert_same_state(weights(folder(tmp_path) / "best.pth"), weights(folder(tmp_path) / "last.pth"))
     before = (folder(tmp_path) / "last.pth").read_bytes()
+    (folder(tmp_path) / "best.pth").unlink()  # as a kill before it was written leaves it
     train(tmp_path, "--max_iterations", "4")
     assert "finished:" in capsys.readouterr().out and (folder(tmp_path) / "last.pth").read_bytes() == before
+    assert_same_state(weights(folder(tmp_path) / "best.pth"), weights(folder(tmp_path) / "last.pth"))
     train(tmp_path, "--max_iterations", "8")
     assert "resuming at iteration 4" in capsys.readouterr().out
     assert weights(folder(tmp_path) / "last.pth")["iteration"] == 8

@@ -97,6 +97,7 @@ class Trainer:
         self._resume()
         stop = self.args.max_iterations
         if self.done >= stop:
+            self._ensure_best()
             self.run.say(f"finished: {self.run.path} has its {self.done} iterations; nothing to do")
             return True
         self.writer = SummaryWriter(str(self.run.path), purge_step=self.done)
@@ -117,16 +118,18 @@ class Trainer:
             self._save()
             self.run.say(f"interrupted at iteration {self.done}: the same command goes on from here")
             return False
+        self._ensure_best()
+        chosen = "not validated"
+        if self.best:
+            chosen = f"best validation Dice {self.best['val_dice']:.4f} at iteration {self.best['iteration']}"
+        self.run.say(f"finished: {self.done} iterations, {chosen}; weights in {self.run.path}")
+        return True
+
+    def _ensure_best(self) -> None:
+        """A run without any validation has its last weights as the best."""
         if not self.best:
             save_tensors(self._weights(), self.run.path / "best.pth")
             self.run.say("no validation yet: the last weights stand as the best")
-        chosen = (
-            f"best validation Dice {self.best['val_dice']:.4f} at iteration {self.best['iteration']}"
-            if self.best
-            else ""
-        )
-        self.run.say(f"finished: {self.done} iterations, {chosen or 'not validated'}; weights in {self.run.path}")
-        return True
 
     def _step(self, batch: dict, bar: tqdm) -> None:
         step = self.done

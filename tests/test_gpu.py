@@ -1,0 +1,48 @@
+"""What only a CUDA device can show."""
+
+import json
+
+import pytest
+import torch
+
+import train_DuCiSC
+import train_Ours_BCP
+import train_Ours_MT
+from scripts.make_phantom import make_phantom
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.mark.parametrize("amp", ["off", "fp16", "bf16"])
+@pytest.mark.parametrize("script", [train_Ours_MT, train_Ours_BCP, train_DuCiSC])
+def test_training_on_the_device_in_each_precision(tmp_path, monkeypatch, script, amp):
+    make_phantom("ACDC", tmp_path, train=3, val=1, test=1, shape=(4, 48, 48))
+    monkeypatch.setenv("DATASET_HOME", str(tmp_path))
+    flags = "--name ACDC --labeled_cases 1 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --gpu 0".split()
+    flags += ["--amp", amp, "--max_iterations", "6", "--val_interval", "3", "--log_interval", "1"]
+    if script is train_Ours_BCP:
+        flags += ["--pretrain_iterations", "2"]
+    assert script.main([*flags, "--output_dir", str(tmp_path / "runs")]) == 0
+    (rows,) = list((tmp_path / "runs").rglob("self/metrics.jsonl")) or list((tmp_path / "runs").rglob("metrics.jsonl"))
+    losses = [json.loads(line).get("loss/total", 0.0) for line in rows.read_text().splitlines()]
+    assert len(losses) == 8 and all(torch.isfinite(torch.tensor(losses)))
+
+
+def test_float32_objective_equals_the_cpus(numbers, build):
+    ref = {key: torch.from_numpy(value) for key, value in numbers("mt_steps_f64").items() if value.ndim}
+    ref.update({key: torch.tensor(int(value)) for key, value in numbers("mt_steps_f64").items() if value.ndim == 0})
+    losses = []
+    for device in ("cpu", "cuda"):
+        student, teacher, memories, _ = build(ref, torch.float64)
+        for module in (student, teacher, *memories):
+            module.to(device)
+        arguments = [ref[f"{name}_0"].to(device) for name in ("image_w", "image_s", "label", "lam", "perm")]
+        image_w, image_s, label, lam, perm = arguments
+        loss, _ = train_Ours_MT.compute_losses(
+            student, teacher, *memories, image_w.double(), image_s.double(), label[:4].long(), lam, perm, 0.5
+        )
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(losses[1], abs=1e-8)
