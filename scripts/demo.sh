@@ -34,7 +34,7 @@ else
 fi
 
 # The ramp reaches full weight after a third of the run: R counts steps of 150 iterations.
-ramp=$((iterations / 450))
+ramp=$(((iterations + 449) / 450))
 interval=$((iterations / 4))
 small=(--patch_size 64 64 --batch_size 8 --labeled_bs 4 --max_iterations "$iterations" --val_interval "$interval"
     --save_interval "$interval" --num_workers 0 --seed "$seed" --output_dir "$runs")
