@@ -202,7 +202,7 @@ def compute_losses(
         thresholds.update([prob.detach() for prob in probs_u], pseudo_labels)
 
     # every term divided by its own value, then weighted; a term without certain voxels at one scale, or an alignment
-    # without any prototype (zero), is left out whole
+    # without any prototype (zero), is left out whole and logged as NaN
     weighted = {
         "supervised": (1.0, loss_sup, loss_sup > 0),
         "consistency": (consistency, loss_cons, all_scales_certain),
@@ -214,7 +214,7 @@ def compute_losses(
     for name, (factor, value, valid) in weighted.items():
         kept = torch.where(valid, value, torch.zeros_like(value))
         undivided_sum = undivided_sum + factor * kept.detach()
-        terms[f"monitor/{name}"] = torch.where(valid | ("proto" in name), value, torch.full_like(value, torch.nan))
+        terms[f"monitor/{name}"] = torch.where(valid, value, torch.full_like(value, torch.nan))
         if name == "supervised" or (active and factor > 0):
             terms[f"loss/{name}"] = factor * kept / torch.where(valid, value, torch.ones_like(value)).detach()
             loss = loss + terms[f"loss/{name}"]
