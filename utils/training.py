@@ -285,12 +285,9 @@ class Trainer:
 
 def mean_label_dice(pred: torch.Tensor, truth: torch.Tensor, num_classes: int) -> float:
     """Mean Dice over the foreground classes that either label map holds, pooled over the batch; NaN if none does."""
-    scores = []
-    for label in range(1, num_classes):
-        a, b = pred == label, truth == label
-        size = (a.sum() + b.sum()).item()
-        if size:
-            scores.append(2 * (a & b).sum().item() / size)
+    pairs = [(pred == label, truth == label) for label in range(1, num_classes)]
+    counts = torch.stack([torch.stack([(a & b).sum(), a.sum() + b.sum()]) for a, b in pairs]).tolist()
+    scores = [2 * common / size for common, size in counts if size]
     return sum(scores) / len(scores) if scores else float("nan")
 
 
