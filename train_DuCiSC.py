@@ -122,7 +122,10 @@ def resize_like(values: torch.Tensor, logits: Sequence[torch.Tensor], mode: str)
     """values (B, K, *size) at each scale's size; mode "nearest" or "linear" (bi- or trilinear, align_corners=False)."""
     if mode == "linear":
         mode = {4: "bilinear", 5: "trilinear"}[values.ndim]
-    return [F.interpolate(values, size=scale.shape[2:], mode=mode) for scale in logits]
+    return [
+        values if scale.shape[2:] == values.shape[2:] else F.interpolate(values, size=scale.shape[2:], mode=mode)
+        for scale in logits
+    ]
 
 
 def mean_over_scales(values: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -178,7 +181,7 @@ def compute_losses(
     # fusion: v_i = lambda_i x^l_i + (1 - lambda_i) x^u_i, the soft label the same mix
     weight = fuse_weight.to(dtype).reshape(-1, *[1] * (volume_l.ndim - 1))
     logits_f, feats_f = student(weight * volume_l + (1 - weight) * volume_u)
-    soft_label = weight * one_hot(label_l, num_classes, dtype) + (1 - weight) * masks_u[-1]
+    soft_label = weight * masks_l[-1] + (1 - weight) * masks_u[-1]
     masks_f = resize_like(soft_label, logits_f, "linear")
     kl_f = mean_over_scales(
         [
@@ -199,7 +202,7 @@ def compute_losses(
     loss_proto_lf = alignment_loss(coarsest(feats_l), masks_l, coarsest(feats_f), masks_f)
 
     if active:
-        thresholds.update([prob.detach() for prob in probs_u], pseudo_labels)
+        thresholds.update([prob.detach() for prob in probs_u], masks_u)
 
     # every term divided by its own value, then weighted; a term without certain voxels at one scale, or an alignment
     # without any prototype (zero), is left out whole and logged as NaN

@@ -26,17 +26,17 @@ class ConfidenceThresholds(nn.Module):
         ]
 
     @torch.no_grad()
-    def update(self, probs: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]) -> None:
+    def update(self, probs: Sequence[torch.Tensor], masks: Sequence[torch.Tensor]) -> None:
         """Follow the mean student probability of each class over all voxels that the teacher labels so.
 
-        probs: the student's, labels: the teacher's, by scale. Unchanged for a class without such voxels.
+        probs: the student's, masks: the teacher's labels as one-hot, (B, C, *size) by scale. Unchanged for a class
+        without such voxels.
         """
         if self.fixed:
             return
-        for tau, prob, label in zip(self.tau, probs, labels):
-            one_hot = nn.functional.one_hot(label, prob.shape[1]).movedim(-1, 1).to(tau.dtype)
+        for tau, prob, mask in zip(self.tau, probs, masks):
             dims = [0, *range(2, prob.ndim)]
-            count = one_hot.sum(dim=dims)
-            mean = (prob.to(tau.dtype) * one_hot).sum(dim=dims) / count.clamp(min=1)
+            count = mask.sum(dim=dims).to(tau.dtype)
+            mean = (prob * mask).sum(dim=dims).to(tau.dtype) / count.clamp(min=1)
             moved = (DECAY * tau + (1 - DECAY) * mean).clamp(LOWEST, HIGHEST)
             tau.copy_(torch.where(count > 0, moved, tau))
