@@ -40,7 +40,7 @@ from utils.options import (
     positive,
     preset_help,
 )
-from utils.prototypes import alignment_loss
+from utils.prototypes import alignment_loss, region_prototypes
 from utils.ramps import ema_alpha
 from utils.run_folder import open_run
 from utils.thresholds import ConfidenceThresholds
@@ -195,11 +195,12 @@ def compute_losses(
     loss_fused = (kl_f + dice_f) / 2
 
     # prototypes of the labelled region aligned with those of the unlabelled and of the fused one
-    def coarsest(feats):
-        return feats[::-1][:num_proto]
+    def prototypes(feats, masks):
+        return [region_prototypes(feat, mask) for feat, mask in zip(feats[::-1][:num_proto], masks)]
 
-    loss_proto_lu = alignment_loss(coarsest(feats_l), masks_l, coarsest(feats_u), masks_u)
-    loss_proto_lf = alignment_loss(coarsest(feats_l), masks_l, coarsest(feats_f), masks_f)
+    protos_l = prototypes(feats_l, masks_l)
+    loss_proto_lu = alignment_loss(protos_l, prototypes(feats_u, masks_u))
+    loss_proto_lf = alignment_loss(protos_l, prototypes(feats_f, masks_f))
 
     if active:
         thresholds.update([prob.detach() for prob in probs_u], masks_u)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -72,19 +72,17 @@ def region_prototypes(feat: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Ten
     return proto.mean(dim=0), (size > 0).all(dim=0)
 
 
-def alignment_loss(
-    feats_a: Sequence[torch.Tensor], masks_a: Sequence[torch.Tensor],
-    feats_b: Sequence[torch.Tensor], masks_b: Sequence[torch.Tensor],
-) -> torch.Tensor:  # fmt: skip
+Prototypes = Tuple[torch.Tensor, torch.Tensor]  # what region_prototypes returns
+
+
+def alignment_loss(protos_a: Sequence[Prototypes], protos_b: Sequence[Prototypes]) -> torch.Tensor:
     """MSE between the prototypes of two regions, the mean over those scales that have them; 0 where none has.
 
     A scale with a class that is empty in an image is left out; with more than two classes that class alone is.
     Gradients flow through both sides.
     """
     total, scales = 0.0, 0.0
-    for feat_a, mask_a, feat_b, mask_b in zip(feats_a, masks_a, feats_b, masks_b):
-        proto_a, whole_a = region_prototypes(feat_a, mask_a)
-        proto_b, whole_b = region_prototypes(feat_b, mask_b)
+    for (proto_a, whole_a), (proto_b, whole_b) in zip(protos_a, protos_b):
         valid = whole_a & whole_b
         if len(valid) == 2:
             valid = valid.all().expand(2)

@@ -78,7 +78,7 @@ def test_a_class_absent_from_one_image_leaves_out_the_scale_or_itself(num_classe
     mask = torch.eye(num_classes)[None]  # pixel i is of class i
     lacking = mask.clone()
     lacking[0, -1] = 0  # the last class is absent
-    loss = alignment_loss([feat_a], [mask], [feat_b], [lacking])
+    loss = alignment_loss([region_prototypes(feat_a, mask)], [region_prototypes(feat_b, lacking)])
     assert loss.item() == pytest.approx(expected)
     loss.backward()
     assert torch.isfinite(feat_a.grad).all() and torch.isfinite(feat_b.grad).all()
@@ -88,5 +88,6 @@ def test_a_class_absent_from_one_image_leaves_out_the_scale_or_itself(num_classe
 def test_alignment_is_the_mean_over_the_scales_that_have_it():
     mask, empty = torch.eye(2)[None], torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
     near, far = torch.zeros(1, 3, 2), torch.full((1, 3, 2), 2.0)
-    assert alignment_loss([near, near], [mask, mask], [far, near], [mask, mask]).item() == pytest.approx(2.0)
-    assert alignment_loss([near, near], [mask, mask], [far, near], [mask, empty]).item() == pytest.approx(4.0)
+    here, there = region_prototypes(near, mask), region_prototypes(far, mask)
+    assert alignment_loss([here, here], [there, here]).item() == pytest.approx(2.0)
+    assert alignment_loss([here, here], [there, region_prototypes(near, empty)]).item() == pytest.approx(4.0)
