@@ -7,8 +7,8 @@ Paper: IEEE TMI 2025, arXiv 2507.21440. What is computed, number by number: docs
     python train_DuCiSC.py --name LA --labelnum 8 --gpu 0              # 8 of 80 scans labelled, the paper's setting
     python train_DuCiSC.py --name Pancreas --labelnum 12 --gpu 0
     python train_DuCiSC.py --name ACDC --labelnum 5                    # 2-D; no released code: our reading of the paper
-    python train_DuCiSC.py --name LA --labelnum 8 --max_iterations 600 --warmup_iterations 100 \
-        --patch_size 48 48 32 --protocol holdout --val_stride 32 32    # a small run on a CPU
+    python train_DuCiSC.py --name LA --labelnum 8 --max_iterations 1500 --warmup_iterations 1000 \
+        --base_lr 0.03 --patch_size 48 48 32 --protocol holdout --val_stride 48 32    # a small run on a CPU
 
 The same command resumes a run that was stopped. Everything it writes lies in runs/<dataset>/DuCiSC_<labelnum>/.
 """

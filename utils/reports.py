@@ -12,6 +12,7 @@ from typing import Iterable, Optional, Sequence
 import h5py
 import numpy as np
 
+from dataloaders.datasets import DATASETS
 from utils.checkpoints import save_json
 from utils.evaluation import CaseResult, defined_mean
 
@@ -119,7 +120,6 @@ def published_rows(dataset: str, settings: Iterable[tuple[Optional[str], Optiona
     return [row for row in rows if row["dataset"] == dataset and (row["method"], row["labelnum"]) in wanted]
 
 
-UNITS = {"ACDC": " %", "Synapse": " %"}  # of a labelnum; volumes elsewhere
 COLUMNS = {"dice": "DSC %", "jaccard": "Jaccard %", "hd95": "95HD ({unit})", "asd": "ASD ({unit})"}
 
 
@@ -155,8 +155,9 @@ def published_row(row: dict, classes: Sequence[str], columns: Sequence[str] = tu
     """The same of a published result, whose numbers are in per cent already; `-` where none is published."""
     values = [row.get(metric) for metric in columns]
     values += [row.get("by_class", {}).get(label) for label in classes]
+    per_cent = " %" if DATASETS[row["dataset"]].labelnum_unit == "per cent" else ""
     return [
-        f"published: {row['name']}, {row['labelnum']}{UNITS.get(row['dataset'], '')}",
+        f"published: {row['name']}, {row['labelnum']}{per_cent}",
         *("-" if value is None else f"{value:.2f}" for value in values),
         "-",
     ]

@@ -49,7 +49,7 @@ class RunFolder:
         elif self.path.exists() and any(self.path.glob("*.pth")):
             raise InputError(f"{self.path}: holds weights but no config.json; move it away or name another --exp")
         self.path.mkdir(parents=True, exist_ok=True)
-        save_json({**config, **environment()}, self.path / "config.json")
+        save_json(config, self.path / "config.json")
 
     def _read_config(self) -> Optional[dict]:
         path = self.path / "config.json"
@@ -120,13 +120,14 @@ def open_run(
         "unlabelled": len(data.unlabelled),
         "device": describe_device(device),
         "parameters": parameters,
+        **environment(),
     }
     run = RunFolder(path or run_path(args, method), config)
     run.say(f"{method} -> {run.path}")
     run.say("flags: " + " ".join(f"{key}={value}" for key, value in sorted(config["flags"].items())))
     for line in data.summary:
         run.say(line)
-    run.say(f"network: {network}, {parameters:,} parameters; {config['device']}; commit {environment()['commit'][:40]}")
+    run.say(f"network: {network}, {parameters:,} parameters; {config['device']}; commit {config['commit'][:40]}")
     return run, description
 
 
