@@ -28,6 +28,7 @@ from utils.device import pick_device, set_seed
 from utils.ema import update_parameters
 from utils.evaluation import validator
 from utils.inference import make_predictor
+from utils.labels import hard_label, one_hot
 from utils.losses import foreground_dice_loss, masked_mean
 from utils.options import (
     Parser,
@@ -113,11 +114,6 @@ def parse_args(argv=None):
     return parse(parser, PRESETS, argv, DEFAULTS)
 
 
-def one_hot(label: torch.Tensor, num_classes: int, dtype: torch.dtype) -> torch.Tensor:
-    """(B, *size) whole numbers -> (B, C, *size)."""
-    return F.one_hot(label.long(), num_classes).movedim(-1, 1).to(dtype)
-
-
 def resize_like(values: torch.Tensor, logits: Sequence[torch.Tensor], mode: str) -> list[torch.Tensor]:
     """values (B, K, *size) at each scale's size; mode "nearest" or "linear" (bi- or trilinear, align_corners=False)."""
     if mode == "linear":
@@ -156,14 +152,14 @@ def compute_losses(
     terms = {"monitor/supervised": loss_sup, "monitor/ce_labelled": ce_l, "monitor/dice_labelled": dice_l}
     if volume_u is None:
         terms["loss/supervised"] = loss = loss_sup / loss_sup.detach()
-        return loss, {**terms, "label/student": logits_l[-1].argmax(dim=1)}
+        return loss, {**terms, "label/student": hard_label(logits_l[-1])}
 
     # self-aware confidence: a voxel is certain if some p^c of the teacher exceeds tau^c of its scale
     logits_u, feats_u = student(volume_u)
     probs_u = [logits.softmax(dim=1) for logits in logits_u]
     with torch.no_grad():
         probs_t = [logits.softmax(dim=1) for logits in teacher(volume_u)[0]]
-    pseudo_labels = [prob.argmax(dim=1) for prob in probs_t]
+    pseudo_labels = [hard_label(prob) for prob in probs_t]
     masks_u = [one_hot(label, num_classes, dtype) for label in pseudo_labels]
     certain = thresholds.certain(probs_t)
     all_scales_certain = torch.stack([mask.any() for mask in certain]).all()
@@ -227,7 +223,7 @@ def compute_losses(
     for scale, (mask, tau) in enumerate(zip(certain, thresholds.tau)):
         terms[f"monitor/certain_share_scale{scale}"] = mask.mean()
         terms.update({f"monitor/threshold_scale{scale}_class{c}": value.clone() for c, value in enumerate(tau)})
-    return loss, {**terms, "label/student": probs_u[-1].argmax(dim=1), "label/teacher": pseudo_labels[-1]}
+    return loss, {**terms, "label/student": hard_label(probs_u[-1]), "label/teacher": pseudo_labels[-1]}
 
 
 def draw_fuse_weight(rng, count: int) -> torch.Tensor:

@@ -30,6 +30,7 @@ from utils.device import pick_device, set_seed
 from utils.ema import update_state
 from utils.evaluation import validator
 from utils.inference import make_predictor
+from utils.labels import hard_label
 from utils.losses import dice_loss, mixed_loss
 from utils.options import (
     Parser,
@@ -164,7 +165,7 @@ def compute_losses(
     logits_ua, feat_ua = student(u_a)
     logits_ub, feat_ub = student(u_b)
     pseudo_label_a, pseudo_label_b = (
-        largest_component(logits.detach().argmax(dim=1), num_classes) for logits in (logits_ua, logits_ub)
+        largest_component(hard_label(logits.detach()), num_classes) for logits in (logits_ua, logits_ub)
     )
 
     # 2. paste both ways, two forwards
@@ -183,8 +184,8 @@ def compute_losses(
 
     # L_pc = 1/2 [CE(z_w . P_s, y^xi_w) + CE(z_s . P_w, y^xi_s)], the strong view being the pasted one
     with torch.no_grad():
-        label_w_t = torch.cat([teacher(u_a)[0].argmax(dim=1), teacher(u_b)[0].argmax(dim=1)])
-        label_s_t = paste(teacher(s_a)[0].argmax(dim=1), teacher(s_b)[0].argmax(dim=1), mask)
+        label_w_t = torch.cat([hard_label(teacher(u_a)[0]), hard_label(teacher(u_b)[0])])
+        label_s_t = paste(hard_label(teacher(s_a)[0]), hard_label(teacher(s_b)[0]), mask)
     z_w = student.proj_head(torch.cat([feat_ua, feat_ub]))
     z_s = student.proj_head(paste(feat_u, feat_l, mask))
     memory_w.enqueue(torch.cat([logits_ua, logits_ub]).softmax(dim=1), z_w)

@@ -27,6 +27,7 @@ from utils.device import pick_device, set_seed
 from utils.ema import update_parameters
 from utils.evaluation import validator
 from utils.inference import make_predictor
+from utils.labels import hard_label
 from utils.losses import dice_loss
 from utils.options import Parser, add_data_flags, add_run_flags, add_training_flags, one_line_errors, parse, preset_help
 from utils.prototypes import PrototypeMemory, contrast_loss
@@ -109,12 +110,12 @@ def compute_losses(
     loss = loss_l = (loss_ce + loss_dice) / 2
     terms = {"loss/supervised": loss_l, "monitor/ce": loss_ce, "monitor/dice": loss_dice}
     if n == len(image_w):
-        return loss, {**terms, "label/student": prob_w.argmax(dim=1)}
+        return loss, {**terms, "label/student": hard_label(prob_w)}
 
     # L_su = Dice(p^s_u, y^w_u): the strong view learns from the student's own weak labels
     logits_s, feat_s = student(image_s)
     prob_s = logits_s.softmax(dim=1)
-    pseudo_label_w = prob_w[n:].detach().argmax(dim=1)
+    pseudo_label_w = hard_label(prob_w[n:].detach())
     loss_su = dice_loss(prob_s[n:], pseudo_label_w)
     term_su = ramp * consistency * loss_su
     loss = loss + term_su
@@ -125,8 +126,8 @@ def compute_losses(
 
     # L_pc = 1/2 [CE(z_w . P_s, y^xi_w) + CE(z_s . P_w, y^xi_s)]: each view against the other's prototypes
     with torch.no_grad():
-        label_w_t = teacher(image_w[n:])[0].argmax(dim=1)
-        label_s_t = teacher(image_s[n:])[0].argmax(dim=1)
+        label_w_t = hard_label(teacher(image_w[n:])[0])
+        label_s_t = hard_label(teacher(image_s[n:])[0])
     z_w, z_s = student.proj_head(feat_w[n:]), student.proj_head(feat_s[n:])
     memory_w.enqueue(prob_w[n:], z_w)
     memory_s.enqueue(prob_s[n:], z_s)

@@ -13,6 +13,7 @@ from torch import nn
 
 from dataloaders.datasets import DatasetInfo
 from dataloaders.resize import nearest_zoom
+from utils.labels import hard_label
 
 
 def finest_logits(net: nn.Module, image: torch.Tensor) -> torch.Tensor:
@@ -44,7 +45,7 @@ def predict_slices(net: nn.Module, image: np.ndarray, patch_size: Sequence[int],
             chunk = slice(start, start + batch_size)
             zoomed = nearest_zoom(image[chunk], tuple(patch_size))
             logits = finest_logits(net, torch.from_numpy(zoomed)[:, None].to(device))
-            pred = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
+            pred = hard_label(logits).to(torch.uint8).cpu().numpy()
             label[chunk] = nearest_zoom(pred, image.shape[1:])
     return label
 

@@ -7,6 +7,8 @@ from typing import Optional
 import torch
 import torch.nn.functional as F
 
+from utils.labels import one_hot
+
 EPSILON = 1e-10
 
 
@@ -16,7 +18,7 @@ def dice_loss(prob: torch.Tensor, label: torch.Tensor, mask: Optional[torch.Tens
     prob (B, C, H, W); label (B, H, W) whole numbers; mask (B, H, W) multiplies every term. Sums run over the batch.
     A class that is absent from the label is not left out.
     """
-    target = F.one_hot(label.long(), prob.shape[1]).movedim(-1, 1).to(prob.dtype)
+    target = one_hot(label, prob.shape[1], prob.dtype)
     terms = prob * target, prob.square(), target
     if mask is not None:
         terms = tuple(term * mask[:, None] for term in terms)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from utils.labels import hard_label, one_hot
+
 EPSILON = 1e-8
 
 
@@ -35,7 +37,7 @@ class PrototypeMemory(nn.Module):
     def _write(self, prob: torch.Tensor, feat: torch.Tensor) -> None:
         # per image and class: the probability-weighted mean of the features over the pixels
         image_feat = torch.einsum("bcn,bkn->bck", prob, feat) / (prob.sum(dim=2, keepdim=True) + EPSILON)
-        present = F.one_hot(prob.argmax(dim=1), prob.shape[1]).amax(dim=1).to(prob.dtype)  # (B, C)
+        present = one_hot(hard_label(prob), prob.shape[1], prob.dtype).amax(dim=2)  # (B, C)
         # the mean over those images whose arg-max contains the class; the weight is a sum over all images
         entry = (present[:, :, None] * image_feat).sum(dim=0) / (present.sum(dim=0)[:, None] + EPSILON)
         weight = prob.mean(dim=2).sum(dim=0) * present.amax(dim=0)
@@ -68,8 +70,8 @@ def region_prototypes(feat: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Ten
     """
     feat, mask = feat.flatten(2), mask.flatten(2).to(feat.dtype)
     size = mask.sum(dim=2)  # tested before the division: 0 / 0 masked out later would still give NaN gradients
-    proto = torch.einsum("bkn,bcn->bck", feat, mask) / torch.where(size > 0, size, torch.ones_like(size))[:, :, None]
-    return proto.mean(dim=0), (size > 0).all(dim=0)
+    proto = feat @ mask.transpose(1, 2) / torch.where(size > 0, size, torch.ones_like(size))[:, None]  # (B, K, C)
+    return proto.mean(dim=0).T, (size > 0).all(dim=0)
 
 
 Prototypes = Tuple[torch.Tensor, torch.Tensor]  # what region_prototypes returns
