@@ -1,18 +1,20 @@
-"""Augmentation of 2-D slices and 3-D patches. Draws are made apart from their use, so that a sample can be repeated.
+"""Augmentation of batches of 2-D slices and of 3-D patches, as tensor operations on any device.
 
-NumPy throughout, since its results do not depend on the number of threads: the same run with any number of workers.
-Source: docs/METHODS.md section 1, "Augmentation", and docs/METHODS.md section 4, "Batch".
+Draws are made on the host, apart from their use, so that a sample can be repeated. Applying them makes no host round
+trip, and the results do not depend on the number of threads. Source: docs/METHODS.md section 1, "Augmentation", and
+section 4, "Batch".
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-from PIL import Image, ImageFilter
-from scipy import ndimage
+import torch
+from scipy.special import cosdg, sindg
 
-from dataloaders.resize import nearest_zoom
+from dataloaders.resize import nearest_indices
 
 
 class WeakDraw(NamedTuple):
@@ -49,34 +51,133 @@ def draw_strong(rng: np.random.Generator) -> StrongDraw:
     return StrongDraw(float(brightness), float(contrast), bool(contrast_first), blur_radius)
 
 
-def apply_weak(array: np.ndarray, draw: WeakDraw, size: tuple[int, int]) -> np.ndarray:
-    """Turn, flip or rotate an image or a label (H, W), then zoom it to `size`; nearest neighbour, zeros outside."""
-    if draw.angle is not None:
-        array = ndimage.rotate(array, draw.angle, order=0, reshape=False)
-    elif draw.flip_axis is not None:
-        array = np.flip(np.rot90(array, draw.k), draw.flip_axis)
-    return nearest_zoom(array, size)
+def weak_motion(draw: WeakDraw, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """The weak view as an affine map: matrix (2, 2) and offset (2) that lead from its (row, column) to the slice's,
+    and the view's shape before the zoom."""
+    shape = (int(shape[0]), int(shape[1]))
+    if draw.angle is not None:  # about the centre, as scipy.ndimage.rotate places it
+        cos, sin = cosdg(draw.angle), sindg(draw.angle)
+        matrix, centre = np.array([[cos, sin], [-sin, cos]]), (np.array(shape) - 1) / 2
+        return matrix, centre - matrix @ centre, shape
+    matrix, offset = np.eye(2), np.zeros(2)
+    if draw.flip_axis is None:
+        return matrix, offset, shape
+    turned = shape if draw.k % 2 == 0 else shape[::-1]
+    matrix[draw.flip_axis, draw.flip_axis], offset[draw.flip_axis] = -1, turned[draw.flip_axis] - 1
+    size = turned
+    for _ in range(draw.k):  # one quarter turn back: (row, column) of rot90 stand at (column, last - row)
+        quarter = np.array([[0.0, 1.0], [-1.0, 0.0]])
+        matrix, offset = quarter @ matrix, quarter @ offset + [0, size[0] - 1]
+        size = size[::-1]
+    return matrix, offset, turned
 
 
-def apply_strong(image: np.ndarray, draw: StrongDraw) -> np.ndarray:
-    """Colour jitter and blur of a float32 image (H, W) in [0, 1]: torchvision's ColorJitter and PIL's GaussianBlur."""
-    for contrast in (draw.contrast_first, not draw.contrast_first):
-        if contrast:
-            factor = np.float32(draw.contrast)
-            image = np.clip(factor * image + (1 - factor) * image.mean(), 0, 1)
-        else:
-            image = np.clip(np.float32(draw.brightness) * image, 0, 1)
-    return image if draw.blur_radius is None else gaussian_blur(image, draw.blur_radius)
+def weak_index_maps(
+    draws: Sequence[WeakDraw], shapes: Sequence[tuple[int, int]], size: tuple[int, int], device=None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where each pixel of the weak views comes from, nearest neighbour, zeros outside.
+
+    Returns (index, inside), both (B, *size): the pixel's place in its own flattened slice (int32; 0 outside) and
+    whether it lies in it (uint8, 0 or 1). The very pixels of scipy's rotate and zoom with order 0, of numpy's rot90
+    and flip.
+    """
+    motions = [weak_motion(draw, shape) for draw, shape in zip(draws, shapes)]
+    grids = [np.stack([nearest_indices(turned[axis], size[axis]) for *_, turned in motions]) for axis in range(2)]
+    numbers = np.array([[*offset, *matrix.ravel(), *shape] for (matrix, offset, _), shape in zip(motions, shapes)])
+    rows, columns, numbers = (to_device(array.astype(np.float64), device) for array in (*grids, numbers))
+    numbers = numbers[:, :, None, None]
+    height, width = numbers[:, 6], numbers[:, 7]
+    inside = (rows >= 0)[:, :, None] & (columns >= 0)[:, None, :]  # scipy's zoom leaves some last rows empty
+    rows, columns = rows[:, :, None], columns[:, None, :]
+    # in scipy's order of operations, so that every rounding falls the same way
+    source_row = (numbers[:, 0] + rows * numbers[:, 2]) + columns * numbers[:, 3]
+    source_column = (numbers[:, 1] + rows * numbers[:, 4]) + columns * numbers[:, 5]
+    if any(draw.angle is not None for draw in draws):  # nothing else leads outside
+        for position, length in ((source_row, height), (source_column, width)):
+            inside &= (position >= 0) & (position <= length - 1)
+    inside = inside.view(torch.uint8)
+    index = (source_row + 0.5).int() * width.int() + (source_column + 0.5).int()
+    return index.mul_(inside), inside
 
 
-def gaussian_blur(image: np.ndarray, radius: float) -> np.ndarray:
-    """PIL's Gaussian blur on 8 bits between the image's own minimum and maximum; a constant image stays as it is."""
-    low, high = image.min(), image.max()
-    if high <= low:
-        return image
-    grey = ((image - low) / (high - low) * 255).astype(np.uint8)
-    blurred = np.asarray(Image.fromarray(grey).filter(ImageFilter.GaussianBlur(radius)))
-    return blurred.astype(np.float32) / 255 * (high - low) + low
+def to_device(array: np.ndarray, device) -> torch.Tensor:
+    """A copy on the device that the host does not wait for."""
+    return torch.from_numpy(array).to(device, non_blocking=True)
+
+
+def apply_strong(image: torch.Tensor, draws: Sequence[StrongDraw]) -> torch.Tensor:
+    """Colour jitter and blur of float32 images (B, H, W) in [0, 1]: torchvision's ColorJitter, PIL's GaussianBlur."""
+    for contrast_now in (True, False):  # two passes; in each, some images have their contrast changed
+        changed = [draw.contrast_first == contrast_now for draw in draws]
+        factors = [draw.contrast if change else draw.brightness for draw, change in zip(draws, changed)]
+        mean = image_mean(image) if any(changed) else None
+        factor, change = (
+            to_device(np.array(values, dtype=np.float32), image.device)[:, None, None] for values in (factors, changed)
+        )
+        image = factor * image
+        if any(changed):
+            image += change * (1 - factor) * mean
+        image.clamp_(0, 1)
+    blurred = [position for position, draw in enumerate(draws) if draw.blur_radius is not None]
+    if blurred:
+        index = to_device(np.array(blurred), image.device)
+        radii = [draws[position].blur_radius for position in blurred]
+        image = image.index_copy(0, index, gaussian_blur(image[index], radii))
+    return image
+
+
+def image_mean(image: torch.Tensor) -> torch.Tensor:
+    """The mean of each image (B, H, W), values in [0, 1]: (B, 1, 1). Summed in whole numbers, so in any order."""
+    total = (image * 2**30).long().sum(dim=(1, 2), keepdim=True)
+    return (total.double() / (2**30 * image[0].numel())).to(image.dtype)
+
+
+def gaussian_blur(image: torch.Tensor, radii: Sequence[float]) -> torch.Tensor:
+    """PIL's Gaussian blur of images (B, H, W) on 8 bits between each one's own minimum and maximum.
+
+    Whole numbers throughout; within one grey level of PIL, nearly always equal. A constant image stays as it is.
+    """
+    low, high = image.amin(dim=(1, 2), keepdim=True), image.amax(dim=(1, 2), keepdim=True)
+    span = high - low
+    grey = ((image - low) / torch.where(span > 0, span, torch.ones_like(span)) * 255).int()
+    taps = [box_taps(radius) for radius in radii]
+    reach = max(map(len, taps)) - 1
+    weights = np.zeros((reach + 1, len(taps)), dtype=np.int32)
+    for number, tap in enumerate(taps):
+        weights[: len(tap), number] = tap
+    weights = to_device(weights, image.device)[:, :, None, None]
+    for axis in (2, 1):
+        for _ in range(3):
+            grey = box_pass(grey, weights, axis)
+    return (grey.to(image.dtype) / 255).mul_(span).add_(low)
+
+
+BOX_BITS = 22  # fixed point: 255 * 2^22 fits in 32 bits
+
+
+def box_taps(radius: float) -> list[int]:
+    """The weights, centre first, in units of 2^-22, of one of the three box filters that make PIL's Gaussian.
+
+    The box has a fractional half width whose variance, three times over, is radius^2. Source: P. Gwosdek et al.,
+    Theoretical foundations of Gaussian convolution by extended box filtering, SSVM 2011.
+    """
+    variance = radius * radius / 3
+    whole = int((math.sqrt(12 * variance + 1) - 1) / 2)
+    part = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) / (6 * (variance - (whole + 1) ** 2))
+    weight = 2 * int(2 ** (BOX_BITS - 1) / (2 * (whole + part) + 1))  # even, so that the ends lose nothing
+    return [weight] * (whole + 1) + [(2**BOX_BITS - (2 * whole + 1) * weight) // 2]
+
+
+def box_pass(grey: torch.Tensor, weights: torch.Tensor, axis: int) -> torch.Tensor:
+    """One filter along an axis, the border repeated, rounded to whole grey levels. weights (reach + 1, B, 1, 1)."""
+    reach, length = len(weights) - 1, grey.shape[axis]
+    first, last = grey.narrow(axis, 0, 1), grey.narrow(axis, length - 1, 1)
+    padded = torch.cat([first] * reach + [grey] + [last] * reach, dim=axis)
+    total = (grey * weights[0]).add_(1 << (BOX_BITS - 1))
+    for distance in range(1, reach + 1):
+        pair = padded.narrow(axis, reach - distance, length) + padded.narrow(axis, reach + distance, length)
+        total += pair.mul_(weights[distance])
+    return total.bitwise_right_shift_(BOX_BITS)
 
 
 class PatchDraw(NamedTuple):
@@ -104,16 +205,27 @@ def draw_patch(rng: np.random.Generator, shape: Sequence[int], patch_size: Seque
     return PatchDraw(k, flip_axis, tuple(int(rng.integers(end)) for end in ends))
 
 
-def apply_patch(array: np.ndarray, draw: PatchDraw, patch_size: Sequence[int]) -> np.ndarray:
-    """Turn, flip, pad with zeros and crop a volume or its label to the patch."""
-    if draw.flip_axis is not None:
-        array = np.flip(np.rot90(array, draw.k), draw.flip_axis)
-    padding = patch_padding(array.shape, patch_size)
-    patch = np.zeros(tuple(patch_size), dtype=array.dtype)
-    source, target = [], []
-    for size, pad, corner, length in zip(array.shape, padding, draw.corner, patch_size):
-        start, stop = max(corner - pad, 0), min(corner - pad + length, size)  # in the unpadded array
-        source.append(slice(start, stop))
+def apply_patch(volume: torch.Tensor, draw: PatchDraw, patch_size: Sequence[int]) -> torch.Tensor:
+    """Turn, flip, pad with zeros and crop a volume or its label to the patch. Only what the patch holds is moved."""
+    turned = tuple(volume.shape)
+    if draw.k % 2:
+        turned = (turned[1], turned[0], *turned[2:])
+    source, target = [], []  # of each axis: from where to where, in the turned volume and in the patch
+    for size, pad, corner, length in zip(turned, patch_padding(turned, patch_size), draw.corner, patch_size):
+        start, stop = max(corner - pad, 0), min(corner - pad + length, size)
+        source.append((start, stop))
         target.append(slice(start - corner + pad, stop - corner + pad))
-    patch[tuple(target)] = array[tuple(source)]
+    if draw.flip_axis is not None:  # the same region in the volume as it lies
+        start, stop = source[draw.flip_axis]
+        source[draw.flip_axis] = (turned[draw.flip_axis] - stop, turned[draw.flip_axis] - start)
+        for turn in range(draw.k):
+            length = turned[turn % 2]
+            source[:2] = source[1], (length - source[0][1], length - source[0][0])
+    region = volume[tuple(slice(*ends) for ends in source)]
+    if draw.flip_axis is not None:
+        region = torch.rot90(region, draw.k, (0, 1)).flip(draw.flip_axis)
+    if region.shape == tuple(patch_size):
+        return region
+    patch = torch.zeros(tuple(patch_size), dtype=volume.dtype, device=volume.device)
+    patch[tuple(target)] = region
     return patch

@@ -10,7 +10,15 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from dataloaders.augmentation import apply_patch, apply_strong, apply_weak, draw_patch, draw_strong, draw_weak
+from dataloaders.augmentation import (
+    apply_patch,
+    apply_strong,
+    draw_patch,
+    draw_strong,
+    draw_weak,
+    to_device,
+    weak_index_maps,
+)
 from dataloaders.datasets import DatasetInfo
 from dataloaders.reading import read_case
 from dataloaders.seeding import generator
@@ -22,6 +30,9 @@ class TrainingSet(Dataset):
     A sample's augmentation depends on (seed, iteration, position in the batch) alone. Items are dictionaries of
     image_w (B, 1, *patch) float32, label (B, *patch) uint8 and has_label (B,) bool. An image without a label gets
     zeros there and has_label False; `labelled` names the indices that must have one.
+
+    All images lie end to end in one tensor, their labels in another, on one device: the CPU, where worker processes
+    share them, or, after `to`, where the network is.
     """
 
     def __init__(
@@ -29,30 +40,49 @@ class TrainingSet(Dataset):
     ):
         self.info, self.patch_size, self.seed = info, tuple(patch_size), seed
         must_have_label = set(labelled)
-        self.images, self.labels = [], []
+        cases, self.has_label, self.shapes = [], [], []
         for index, path in enumerate(tqdm(paths, desc="reading training data", leave=False, disable=None)):
-            image, label = read_case(path, info.dims, info.num_classes, index in must_have_label, info.dims == 2)
-            self.images.append(image)
-            self.labels.append(label)
+            case = read_case(path, info.dims, info.num_classes, index in must_have_label, info.dims == 2)
+            cases.append(case)
+            self.shapes.append(case[0].shape)
+            self.has_label.append(case[1] is not None)
+        self.starts = [0, *np.cumsum([int(np.prod(shape)) for shape in self.shapes]).tolist()]
+        self.images = torch.empty(self.starts[-1])
+        self.labels = torch.zeros(self.starts[-1], dtype=torch.uint8)
+        for index in range(len(cases)):  # freed one by one: never twice in memory
+            place = slice(self.starts[index], self.starts[index + 1])
+            image, label = cases[index]
+            self.images[place] = torch.from_numpy(image.ravel())
+            if label is not None:
+                self.labels[place] = torch.from_numpy(label.ravel())
+            cases[index] = None
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.shapes)
+
+    @property
+    def num_bytes(self) -> int:
+        return self.images.nbytes + self.labels.nbytes
+
+    def to(self, device: torch.device) -> TrainingSet:
+        """Keep the data on that device and make the batches there."""
+        self.images, self.labels = self.images.to(device), self.labels.to(device)
+        return self
 
     def __getitem__(self, key: tuple[int, Sequence[int]]) -> dict[str, torch.Tensor]:
         iteration, indices = key
-        samples = []
-        for position, index in enumerate(indices):
-            rng = generator(self.seed, "augmentation", iteration, position)
-            label = self.labels[index]
-            blank = np.zeros(self.images[index].shape, dtype=np.uint8)
-            samples.append(self.augment(rng, self.images[index], blank if label is None else label))
-        batch = {name: torch.from_numpy(np.stack([sample[name] for sample in samples])) for name in samples[0]}
+        rngs = [generator(self.seed, "augmentation", iteration, position) for position in range(len(indices))]
+        if self.images.device.type == "cpu":  # one by one, which stays in the processor's cache
+            parts = [self.augment([rng], [index]) for rng, index in zip(rngs, indices)]
+            batch = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        else:
+            batch = self.augment(rngs, indices)
         batch = {name: value if name == "label" else value[:, None] for name, value in batch.items()}
-        batch["has_label"] = torch.tensor([self.labels[index] is not None for index in indices])
+        batch["has_label"] = torch.tensor([self.has_label[index] for index in indices])
         return batch
 
-    def augment(self, rng: np.random.Generator, image: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
-        """One sample: image_w and label, both of the patch's size."""
+    def augment(self, rngs: Sequence[np.random.Generator], indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Some samples, each by its own generator: image_w and label (n, *patch)."""
         raise NotImplementedError
 
 
@@ -63,21 +93,30 @@ class SliceDataset(TrainingSet):
         super().__init__(paths, labelled, info, patch_size, seed)
         self.strong = strong
 
-    def augment(self, rng, image, label):
-        draw = draw_weak(rng)
-        image_w = apply_weak(image, draw, self.patch_size)
-        sample = {"image_w": image_w, "label": apply_weak(label, draw, self.patch_size)}
+    def augment(self, rngs, indices):
+        draws = [draw_weak(rng) for rng in rngs]
+        device = self.images.device
+        index, inside = weak_index_maps(draws, [self.shapes[i] for i in indices], self.patch_size, device)
+        starts = to_device(np.array([self.starts[i] for i in indices]), device)
+        place = (index + starts[:, None, None]).flatten()
+        image_w = self.images.index_select(0, place).view(index.shape).mul_(inside.float())
+        sample = {"image_w": image_w, "label": self.labels.index_select(0, place).view(index.shape).mul_(inside)}
         if self.strong:
-            sample["image_s"] = apply_strong(image_w, draw_strong(rng))
+            sample["image_s"] = apply_strong(image_w, [draw_strong(rng) for rng in rngs])
         return sample
 
 
 class PatchDataset(TrainingSet):
     """Random patches of 3-D volumes."""
 
-    def augment(self, rng, image, label):
-        draw = draw_patch(rng, image.shape, self.patch_size, self.info.rot_flip)
-        return {
-            "image_w": apply_patch(image, draw, self.patch_size),
-            "label": apply_patch(label, draw, self.patch_size),
-        }
+    def augment(self, rngs, indices):
+        shapes = [self.shapes[index] for index in indices]
+        draws = [draw_patch(rng, shape, self.patch_size, self.info.rot_flip) for rng, shape in zip(rngs, shapes)]
+        sample = {}
+        for name, values in (("image_w", self.images), ("label", self.labels)):
+            volumes = [
+                values[self.starts[index] : self.starts[index + 1]].view(shape) for index, shape in zip(indices, shapes)
+            ]
+            patches = [apply_patch(volume, draw, self.patch_size) for volume, draw in zip(volumes, draws)]
+            sample[name] = torch.stack(patches)
+        return sample

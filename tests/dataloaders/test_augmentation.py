@@ -1,11 +1,12 @@
+import itertools
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
+from plain import plain_patch, plain_strong, plain_weak
 from scipy import ndimage
-from torchvision.transforms import functional as TF
 
 from dataloaders.augmentation import (
     PatchDraw,
@@ -13,12 +14,13 @@ from dataloaders.augmentation import (
     WeakDraw,
     apply_patch,
     apply_strong,
-    apply_weak,
     draw_patch,
     draw_strong,
     draw_weak,
     gaussian_blur,
+    image_mean,
     patch_padding,
+    weak_index_maps,
 )
 
 RNG = np.random.default_rng(0)
@@ -47,49 +49,75 @@ def test_strong_draws_have_the_stated_ranges():
     assert np.mean([draw.contrast_first for draw in draws]) == pytest.approx(0.5, abs=0.03)
 
 
-@pytest.mark.parametrize("k", range(4))
-@pytest.mark.parametrize("axis", range(2))
-def test_turn_and_flip(k, axis):
-    expected = np.flip(np.rot90(IMAGE, k), axis)
-    assert np.array_equal(apply_weak(IMAGE, WeakDraw(k=k, flip_axis=axis), expected.shape), expected)
+def weak_view(array, draw, size):
+    index, inside = weak_index_maps([draw], [array.shape], size)
+    return np.where(inside[0].numpy(), array.ravel()[index[0].numpy()], 0).astype(array.dtype)
 
 
-@pytest.mark.parametrize("angle", [-20, -7, 0, 19])
-def test_rotation_then_zoom_equals_scipy(angle):
-    turned = ndimage.rotate(IMAGE, angle, order=0, reshape=False)
-    expected = ndimage.zoom(turned, (32 / 40, 64 / 56), order=0)
-    assert np.array_equal(apply_weak(IMAGE, WeakDraw(angle=angle), (32, 64)), expected)
+ALL_WEAK = [WeakDraw(angle=angle) for angle in range(-20, 20)] + [WeakDraw()]
+ALL_WEAK += [WeakDraw(k=k, flip_axis=axis) for k in range(4) for axis in range(2)]
 
 
-def test_label_stays_on_its_image():
-    label = (IMAGE > 0.5).astype(np.uint8)
-    for seed in range(30):
-        draw = draw_weak(np.random.default_rng(seed))
-        image, moved = apply_weak(IMAGE, draw, (64, 64)), apply_weak(label, draw, (64, 64))
-        assert np.array_equal(image > 0.5, moved == 1)
+@pytest.mark.parametrize("shape", [(40, 56), (37, 23), (64, 64), (256, 216)])
+@pytest.mark.parametrize("size", [(64, 64), (32, 48)])
+def test_weak_views_are_scipys_pixel_for_pixel(shape, size):
+    array = 1 + np.arange(np.prod(shape)).reshape(shape)  # every pixel its own value, none of them zero
+    for draw in ALL_WEAK:
+        assert np.array_equal(weak_view(array, draw, size), plain_weak(array, draw, size)), draw
 
 
-@pytest.mark.parametrize("contrast_first", [False, True])
-@pytest.mark.parametrize("brightness, contrast", [(0.2, 1.8), (1.7, 0.3), (1.0, 1.0), (1.8, 1.8)])
-def test_jitter_equals_torchvision(contrast_first, brightness, contrast):
-    image = torch.from_numpy(IMAGE)[None]
-    steps = [(TF.adjust_brightness, brightness), (TF.adjust_contrast, contrast)]
-    for adjust, factor in reversed(steps) if contrast_first else steps:
-        image = adjust(image, factor)
-    ours = apply_strong(IMAGE, StrongDraw(brightness, contrast, contrast_first, None))
-    np.testing.assert_allclose(ours, image[0].numpy(), rtol=0, atol=1e-5)
-    assert ours.dtype == np.float32
+def test_a_batch_of_many_shapes_is_its_samples():
+    shapes = [(40, 56), (37, 23), (64, 64)]
+    draws = [WeakDraw(angle=-9), WeakDraw(k=3, flip_axis=1), WeakDraw()]
+    index, inside = weak_index_maps(draws, shapes, (48, 32))
+    for number, (draw, shape) in enumerate(zip(draws, shapes)):
+        alone = weak_index_maps([draw], [shape], (48, 32))
+        assert torch.equal(index[number], alone[0][0]) and torch.equal(inside[number], alone[1][0])
 
 
-def test_blur_is_pils_on_eight_bits_between_own_minimum_and_maximum():
-    image = IMAGE * 0.5 + 0.25
-    grey = ((image - 0.25) / 0.5 * 255).astype(np.uint8)
-    expected = np.asarray(Image.fromarray(grey).filter(ImageFilter.GaussianBlur(1.5))) / 255 * 0.5 + 0.25
-    np.testing.assert_allclose(gaussian_blur(image, 1.5), expected, atol=1.01 / 255)
+STRONG = [StrongDraw(*values) for values in itertools.product((0.2, 1.7), (0.3, 1.8), (False, True), (None, 0.4, 1.9))]
+
+
+def test_strong_views_are_within_one_grey_level_of_torchvision_and_pil():
+    images = torch.from_numpy(np.stack([IMAGE, 0.25 + 0.5 * IMAGE.T.reshape(IMAGE.shape)]))
+    for draw in STRONG:
+        ours = apply_strong(images, [draw, draw])
+        assert ours.dtype == torch.float32 and 0 <= ours.min() and ours.max() <= 1
+        for image, got in zip(images, ours):
+            np.testing.assert_allclose(got, plain_strong(image.numpy(), draw), rtol=0, atol=1.001 / 255)
+
+
+def test_a_batch_of_strong_views_is_its_samples():
+    images = torch.from_numpy(np.stack([IMAGE] * len(STRONG)))
+    together = apply_strong(images, STRONG)
+    for number, draw in enumerate(STRONG):
+        assert torch.equal(together[number], apply_strong(images[number : number + 1], [draw])[0])
+
+
+@pytest.mark.parametrize("radius", [0.103, 0.37, 0.99, 1.41, 1.42, 1.99])
+def test_blur_is_pils_on_eight_bits(radius):
+    grey = np.random.default_rng(0).integers(0, 256, (61, 43)).astype(np.uint8)
+    grey[0, :2] = 0, 255
+    expected = np.asarray(Image.fromarray(grey).filter(ImageFilter.GaussianBlur(radius)))
+    ours = gaussian_blur(torch.from_numpy(grey / np.float32(255))[None], [radius])[0].numpy() * 255
+    difference = np.abs(ours - expected)
+    assert difference.max() < 1.001 and (difference > 0.001).mean() < 0.002
 
 
 def test_constant_image_stays():
-    assert np.array_equal(gaussian_blur(np.full((8, 8), 0.3, np.float32), 2.0), np.full((8, 8), 0.3, np.float32))
+    image = torch.full((1, 8, 8), 0.3)
+    assert torch.equal(gaussian_blur(image, [2.0]), image)
+
+
+def test_the_mean_does_not_depend_on_the_number_of_threads():
+    image = torch.rand(1, 256, 256, generator=torch.Generator().manual_seed(0))
+    threads = torch.get_num_threads()
+    means = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        means.append(image_mean(image))
+    torch.set_num_threads(threads)
+    assert torch.equal(*means) and means[0].item() == pytest.approx(image.double().mean().item(), abs=1e-7)
 
 
 def test_reference_turns_flips_and_crops(numbers):
@@ -100,7 +128,7 @@ def test_reference_turns_flips_and_crops(numbers):
         for what in ("image", "label"):
             moved = np.flip(np.rot90(ref[f"{what}_large"], k), axis)
             assert np.array_equal(moved, ref[f"rotflip_{what}_{n}"])
-            crop = apply_patch(ref[f"{what}_large"], PatchDraw(k, axis, corner), patch)
+            crop = apply_patch(torch.from_numpy(ref[f"{what}_large"]), PatchDraw(k, axis, corner), patch)
             assert np.array_equal(crop, ref[f"crop_{what}_{n}"])
 
 
@@ -114,7 +142,7 @@ def test_reference_padding(numbers, case):
     assert ends == ref[f"corner_upper_end_{case}"].tolist()
     for n, corner in enumerate(ref[f"corner_{case}"].tolist()):
         for what in ("image", "label"):
-            crop = apply_patch(ref[f"{what}_{case}"], PatchDraw(0, None, tuple(corner)), patch)
+            crop = apply_patch(torch.from_numpy(ref[f"{what}_{case}"]), PatchDraw(0, None, tuple(corner)), patch)
             assert np.array_equal(crop, ref[f"crop_{what}_{case}"][n])
 
 
@@ -128,3 +156,12 @@ def test_patch_draws_cover_turns_and_corners():
         assert corners.max(axis=0).tolist() == [end - 1 for end in ends]  # the upper end is excluded
     still = draw_patch(np.random.default_rng(0), shape, patch, False)
     assert (still.k, still.flip_axis) == (0, None)
+
+
+@pytest.mark.parametrize("shape", [(30, 22, 17), (12, 22, 17), (10, 30, 6)])
+def test_patches_are_those_of_turning_padding_and_cropping_the_whole(shape):
+    volume = 1 + np.arange(np.prod(shape)).reshape(shape)
+    for seed in range(60):
+        draw = draw_patch(np.random.default_rng(seed), shape, (12, 10, 8), True)
+        patch = apply_patch(torch.from_numpy(volume), draw, (12, 10, 8))
+        assert np.array_equal(patch, plain_patch(volume, draw, (12, 10, 8))), draw
