@@ -44,6 +44,7 @@ from utils.options import (
 from utils.prototypes import alignment_loss, region_prototypes
 from utils.ramps import ema_alpha
 from utils.run_folder import open_run
+from utils.speed import compiled, make_sgd, place, resolve_speed
 from utils.thresholds import ConfidenceThresholds
 from utils.training import Trainer, two_stream_loader
 
@@ -235,6 +236,7 @@ def draw_fuse_weight(rng, count: int) -> torch.Tensor:
 def main(argv=None):
     args = parse_args(argv)
     device = pick_device(args.gpu, args.amp)
+    resolve_speed(args, device)
     set_seed(args.seed, args.deterministic)
     data = load_training_data(args, strong=False, val_cases=args.val_cases)
     use_unlabelled = args.unlabelled == "on"
@@ -242,20 +244,22 @@ def main(argv=None):
     num_l = args.labeled_bs if data.unlabelled else num_images  # nothing unlabelled: both halves are labelled
 
     student, teacher = (
-        net_factory("ducisc", 1, data.info.num_classes, data.info.dims).to(device).train() for _ in range(2)
+        place(net_factory("ducisc", 1, data.info.num_classes, data.info.dims), device, args) for _ in range(2)
     )
     teacher.requires_grad_(False)
     thresholds = ConfidenceThresholds(data.info.num_classes, fixed=args.threshold).to(device)
-    optimizer = torch.optim.SGD(student.parameters(), lr=args.base_lr, momentum=0.9, weight_decay=1e-4)
+    optimizer = make_sgd(student, args)
     run, description = open_run(args, METHOD, "ducisc", data, student, device)
     if data.info.dims == 2:
         run.say(NOTE_2D)
         description["note"] = NOTE_2D
 
+    losses = compiled(compute_losses, args, device)
+
     def objective(batch, step):
         volume_l, volume_u = batch["image_w"][:num_l], batch["image_w"][num_l:]
-        fuse_weight = draw_fuse_weight(generator(args.seed, "fusion", step), num_l).to(device)
-        return compute_losses(
+        fuse_weight = draw_fuse_weight(generator(args.seed, "fusion", step), num_l).to(device, non_blocking=True)
+        return losses(
             student, teacher, thresholds, volume_l, volume_u if len(volume_u) else None, batch["label"][:num_l].long(),
             fuse_weight, step >= args.warmup_iterations, args.consistency, args.fused_weight, args.proto_weight,
             args.fused_proto_weight, args.num_proto,

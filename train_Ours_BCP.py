@@ -46,6 +46,7 @@ from utils.prototypes import PrototypeMemory, contrast_loss
 from utils.pseudo_labels import largest_component
 from utils.ramps import consistency_ramp
 from utils.run_folder import open_run, run_path
+from utils.speed import compiled, make_sgd, place, resolve_speed
 from utils.style_blending import BLEND_MODES, blend_styles, draw_blend
 from utils.training import Trainer, two_stream_loader
 from utils.weights import load_weights, load_what_fits
@@ -212,10 +213,10 @@ def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> boo
     num_l = args.labeled_bs if data.unlabelled else num_images  # nothing unlabelled: both halves are labelled
     data.train.strong = uses_strong
 
-    student, teacher = (net_factory("unet_proj", 1, data.info.num_classes).to(device).train() for _ in range(2))
+    student, teacher = (place(net_factory("unet_proj", 1, data.info.num_classes), device, args) for _ in range(2))
     teacher.requires_grad_(False)
     memory_w, memory_s = (PrototypeMemory(data.info.num_classes, args.memory_size).to(device) for _ in range(2))
-    optimizer = torch.optim.SGD(student.parameters(), lr=args.base_lr, momentum=0.9, weight_decay=1e-4)
+    optimizer = make_sgd(student, args)
     if start_from is not None:
         weights = load_weights(start_from)
         complete, loaded = load_what_fits(student, weights.state, start_from)
@@ -227,18 +228,20 @@ def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> boo
     if start_from is not None:
         run.say(f"self-training starts from {loaded}")
 
+    losses, pretrain_losses = (compiled(f, args, device) for f in (compute_losses, compute_pretrain_losses))
+
     def objective(batch, step):
         lam = perm = mask = None
         if args.blend != "off":
             rng = generator(args.seed, "style", step)
-            lam, perm = (draw.to(device) for draw in draw_blend(rng, num_l, num_images, args.blend))
+            lam, perm = (draw.to(device, non_blocking=True) for draw in draw_blend(rng, num_l, num_images, args.blend))
         if args.paste == "on":
             box = draw_box(generator(args.seed, "paste", step), data.patch_size)
             mask = box_mask(box, data.patch_size, device)
         image_w, label_l = batch["image_w"], batch["label"][:num_l].long()
         if not uses_strong:
-            return compute_pretrain_losses(student, image_w, label_l, lam, perm, mask)
-        return compute_losses(
+            return pretrain_losses(student, image_w, label_l, lam, perm, mask)
+        return losses(
             student, teacher, memory_w, memory_s, image_w, batch["image_s"], label_l, lam, perm, mask,
             consistency_ramp(step, args.consistency_rampup), args.u_weight, args.contrast_weight, args.contrast,
         )  # fmt: skip
@@ -262,6 +265,7 @@ def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> boo
 def main(argv=None):
     args = parse_args(argv)
     device = pick_device(args.gpu, args.amp)
+    resolve_speed(args, device)
     set_seed(args.seed, args.deterministic)
     start_from = Path(args.pretrained) if args.pretrained else run_path(args, METHOD) / "pretrain" / "best.pth"
     if args.pretrained and not start_from.is_file():

@@ -33,6 +33,7 @@ from utils.options import Parser, add_data_flags, add_run_flags, add_training_fl
 from utils.prototypes import PrototypeMemory, contrast_loss
 from utils.ramps import consistency_ramp, ema_alpha
 from utils.run_folder import open_run
+from utils.speed import compiled, make_sgd, place, resolve_speed
 from utils.style_blending import BLEND_MODES, blend_styles, draw_blend
 from utils.training import Trainer, two_stream_loader
 
@@ -146,24 +147,27 @@ def compute_losses(
 def main(argv=None):
     args = parse_args(argv)
     device = pick_device(args.gpu, args.amp)
+    resolve_speed(args, device)
     set_seed(args.seed, args.deterministic)
     use_unlabelled = args.unlabelled == "on"
     data = load_training_data(args, strong=use_unlabelled)
     num_images = args.batch_size if use_unlabelled else args.labeled_bs
     num_l = args.labeled_bs if data.unlabelled else num_images  # nothing unlabelled: both halves are labelled
 
-    student, teacher = (net_factory("unet_proj", 1, data.info.num_classes).to(device).train() for _ in range(2))
+    student, teacher = (place(net_factory("unet_proj", 1, data.info.num_classes), device, args) for _ in range(2))
     teacher.requires_grad_(False)
     memory_w, memory_s = (PrototypeMemory(data.info.num_classes, args.memory_size).to(device) for _ in range(2))
-    optimizer = torch.optim.SGD(student.parameters(), lr=args.base_lr, momentum=0.9, weight_decay=1e-4)
+    optimizer = make_sgd(student, args)
     run, description = open_run(args, METHOD, "unet_proj", data, student, device)
+
+    losses = compiled(compute_losses, args, device)
 
     def objective(batch, step):
         lam = perm = None
         if args.blend != "off":
             rng = generator(args.seed, "style", step)
-            lam, perm = (draw.to(device) for draw in draw_blend(rng, num_l, num_images, args.blend))
-        return compute_losses(
+            lam, perm = (draw.to(device, non_blocking=True) for draw in draw_blend(rng, num_l, num_images, args.blend))
+        return losses(
             student, teacher, memory_w, memory_s, batch["image_w"], batch.get("image_s"), batch["label"][:num_l].long(),
             lam, perm, consistency_ramp(step, args.consistency_rampup),
             args.consistency, args.contrast_weight, args.contrast,

@@ -77,26 +77,31 @@ def weak_index_maps(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Where each pixel of the weak views comes from, nearest neighbour, zeros outside.
 
-    Returns (index, inside), both (B, *size): the pixel's place in its own flattened slice (int32; 0 outside) and
+    Returns (index, inside), both (B, *size): the pixel's place in its own flattened slice (int64; 0 outside) and
     whether it lies in it (uint8, 0 or 1). The very pixels of scipy's rotate and zoom with order 0, of numpy's rot90
     and flip.
     """
     motions = [weak_motion(draw, shape) for draw, shape in zip(draws, shapes)]
     grids = [np.stack([nearest_indices(turned[axis], size[axis]) for *_, turned in motions]) for axis in range(2)]
+    rows, columns = (to_device(grid, device) for grid in grids)
     numbers = np.array([[*offset, *matrix.ravel(), *shape] for (matrix, offset, _), shape in zip(motions, shapes)])
-    rows, columns, numbers = (to_device(array.astype(np.float64), device) for array in (*grids, numbers))
-    numbers = numbers[:, :, None, None]
-    height, width = numbers[:, 6], numbers[:, 7]
     inside = (rows >= 0)[:, :, None] & (columns >= 0)[:, None, :]  # scipy's zoom leaves some last rows empty
-    rows, columns = rows[:, :, None], columns[:, None, :]
-    # in scipy's order of operations, so that every rounding falls the same way
-    source_row = (numbers[:, 0] + rows * numbers[:, 2]) + columns * numbers[:, 3]
-    source_column = (numbers[:, 1] + rows * numbers[:, 4]) + columns * numbers[:, 5]
-    if any(draw.angle is not None for draw in draws):  # nothing else leads outside
+    if all(draw.angle is None for draw in draws):  # whole numbers, so that index = start + a * row + b * column
+        start_row, start_column, *steps, _, width = numbers.astype(np.int64).T
+        steps = start_row * width + start_column, steps[0] * width + steps[2], steps[1] * width + steps[3]
+        start, a, b = (to_device(step, device)[:, None] for step in steps)
+        index = (start + a * rows)[:, :, None] + (b * columns)[:, None, :]
+    else:
+        numbers = to_device(numbers, device)[:, :, None, None]
+        rows, columns = rows[:, :, None], columns[:, None, :]
+        # in scipy's order of operations, so that every rounding falls the same way
+        source_row = (numbers[:, 0] + rows * numbers[:, 2]) + columns * numbers[:, 3]
+        source_column = (numbers[:, 1] + rows * numbers[:, 4]) + columns * numbers[:, 5]
+        height, width = numbers[:, 6], numbers[:, 7]
         for position, length in ((source_row, height), (source_column, width)):
             inside &= (position >= 0) & (position <= length - 1)
+        index = (source_row + 0.5).long() * width.long() + (source_column + 0.5).long()
     inside = inside.view(torch.uint8)
-    index = (source_row + 0.5).int() * width.int() + (source_column + 0.5).int()
     return index.mul_(inside), inside
 
 

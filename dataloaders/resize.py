@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Sequence
 
 import numpy as np
+import torch
 
 
 @lru_cache(maxsize=4096)
@@ -23,13 +25,11 @@ def nearest_indices(size: int, new_size: int) -> np.ndarray:
     return index
 
 
-def nearest_zoom(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Zoom the last two axes of (..., H, W) to `size`, order 0."""
-    rows = nearest_indices(array.shape[-2], size[0])
-    cols = nearest_indices(array.shape[-1], size[1])
-    zoomed = array[..., rows[:, None], cols[None, :]]
-    if rows[-1] < 0:
-        zoomed[..., -1, :] = 0
-    if cols[-1] < 0:
-        zoomed[..., :, -1] = 0
-    return zoomed
+def nearest_zoom(values: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Zoom the last two axes of (..., H, W) to `size`, order 0, on the tensor's device."""
+    for axis, new_size in ((-2, size[0]), (-1, size[1])):
+        index = nearest_indices(values.shape[axis], new_size)
+        values = values.index_select(axis, torch.from_numpy(index.clip(0)).to(values.device, non_blocking=True))
+        if index[-1] < 0:
+            values.select(axis, -1).zero_()
+    return values

@@ -64,6 +64,10 @@ class TrainingSet(Dataset):
     def num_bytes(self) -> int:
         return self.images.nbytes + self.labels.nbytes
 
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
     def to(self, device: torch.device) -> TrainingSet:
         """Keep the data on that device and make the batches there."""
         self.images, self.labels = self.images.to(device), self.labels.to(device)
@@ -72,7 +76,7 @@ class TrainingSet(Dataset):
     def __getitem__(self, key: tuple[int, Sequence[int]]) -> dict[str, torch.Tensor]:
         iteration, indices = key
         rngs = [generator(self.seed, "augmentation", iteration, position) for position in range(len(indices))]
-        if self.images.device.type == "cpu":  # one by one, which stays in the processor's cache
+        if self.device.type == "cpu":  # one by one, which stays in the processor's cache
             parts = [self.augment([rng], [index]) for rng, index in zip(rngs, indices)]
             batch = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         else:
@@ -95,9 +99,8 @@ class SliceDataset(TrainingSet):
 
     def augment(self, rngs, indices):
         draws = [draw_weak(rng) for rng in rngs]
-        device = self.images.device
-        index, inside = weak_index_maps(draws, [self.shapes[i] for i in indices], self.patch_size, device)
-        starts = to_device(np.array([self.starts[i] for i in indices]), device)
+        index, inside = weak_index_maps(draws, [self.shapes[i] for i in indices], self.patch_size, self.device)
+        starts = to_device(np.array([self.starts[i] for i in indices]), self.device)
         place = (index + starts[:, None, None]).flatten()
         image_w = self.images.index_select(0, place).view(index.shape).mul_(inside.float())
         sample = {"image_w": image_w, "label": self.labels.index_select(0, place).view(index.shape).mul_(inside)}

@@ -1,9 +1,9 @@
-"""Whole volumes for evaluation, read one at a time so that memory stays that of one case."""
+"""Whole volumes for evaluation, read one at a time so that memory stays that of one case, or kept if they are few."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from tqdm import tqdm
@@ -24,13 +24,18 @@ class Case(NamedTuple):
 class VolumeDataset:
     """The cases of one list. A case's source is one h5 file, or a list of slice files in the order to stack them."""
 
+    KEEP_BYTES = 512 * 2**20  # what `check` keeps in memory at most
+
     def __init__(self, info: DatasetInfo, names: Sequence[str], sources: Sequence[Union[Path, List[Path]]]):
         self.info, self.names, self.sources = info, list(names), list(sources)
+        self.kept: Dict[int, Case] = {}
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Case:
+        if index in self.kept:
+            return self.kept[index]
         source = self.sources[index]
         checks = {"num_classes": self.info.num_classes, "unit_range": self.info.dims == 2}
         if isinstance(source, list):
@@ -42,6 +47,13 @@ class VolumeDataset:
         return (self[index] for index in range(len(self)))
 
     def check(self) -> None:
-        """Read every case once; raises InputError at the first that is not as it should be."""
+        """Read every case once and keep the first ones, as far as memory is meant for them: they are read many times.
+
+        Raises InputError at the first case that is not as it should be.
+        """
+        left = self.KEEP_BYTES
         for index in tqdm(range(len(self)), desc="checking volumes", unit="volume", leave=False, disable=None):
-            self[index]
+            case = self[index]
+            left -= case.image.nbytes + case.label.nbytes
+            if left >= 0:
+                self.kept[index] = case

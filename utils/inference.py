@@ -39,15 +39,12 @@ def predict_slices(net: nn.Module, image: np.ndarray, patch_size: Sequence[int],
 
     Each slice is nearest-zoomed to the patch, the arg-max of its logits zoomed back.
     """
-    label = np.empty(image.shape, dtype=np.uint8)
     with evaluating(net) as device:
-        for start in range(0, len(image), batch_size):
-            chunk = slice(start, start + batch_size)
-            zoomed = nearest_zoom(image[chunk], tuple(patch_size))
-            logits = finest_logits(net, torch.from_numpy(zoomed)[:, None].to(device))
-            pred = hard_label(logits).to(torch.uint8).cpu().numpy()
-            label[chunk] = nearest_zoom(pred, image.shape[1:])
-    return label
+        labels = []
+        for chunk in torch.from_numpy(image).to(device).split(batch_size):
+            logits = finest_logits(net, nearest_zoom(chunk, patch_size)[:, None])
+            labels.append(nearest_zoom(hard_label(logits).to(torch.uint8), image.shape[1:]))
+        return torch.cat(labels).cpu().numpy()
 
 
 def window_starts(size: int, patch: int, stride: int) -> list[int]:

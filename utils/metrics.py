@@ -30,18 +30,31 @@ def case_metrics(
     """
     if pred.shape != label.shape:
         raise ValueError(f"prediction {pred.shape} and label {label.shape} differ in shape")
-    boxes = [ndimage.find_objects(array.astype(np.int32, copy=False), num_classes - 1) for array in (pred, label)]
     values = {name: np.full(num_classes - 1, np.nan) for name in metrics}
-    for index, (pred_box, label_box) in enumerate(zip(*boxes)):
+    for index in range(num_classes - 1):
+        masks = pred == index + 1, label == index + 1
+        pred_box, label_box = (bounding_box(mask) for mask in masks)
         if pred_box is None or label_box is None:
             both_empty = float(pred_box is None and label_box is None)
             for name in {"dice", "jaccard"} & set(metrics):
                 values[name][index] = both_empty
             continue
         crop = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(pred_box, label_box))
-        for name, value in binary_metrics(pred[crop] == index + 1, label[crop] == index + 1, spacing, metrics).items():
+        for name, value in binary_metrics(*(mask[crop] for mask in masks), spacing, metrics).items():
             values[name][index] = value
     return values
+
+
+def bounding_box(mask: np.ndarray) -> Optional[tuple[slice, ...]]:
+    """The smallest box that holds a boolean mask, None where it is empty."""
+    box: tuple[slice, ...] = ()
+    for axis in range(mask.ndim):
+        planes = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        if len(planes) == 0:
+            return None
+        box += (slice(int(planes[0]), int(planes[-1]) + 1),)
+        mask = mask[(slice(None),) * axis + (box[-1],)]
+    return box
 
 
 def binary_metrics(

@@ -110,12 +110,35 @@ def add_training_flags(parser: argparse.ArgumentParser, defaults: Mapping[int, M
     )
     group.add_argument("--seed", type=not_negative, default=1337, help="seed of all draws (default: %(default)s)")
     group.add_argument(
-        "--amp", choices=("off", "fp16", "bf16"), default="off",
-        help="automatic mixed precision; off is float32, the paper's (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
         "--deterministic", action="store_true",
         help="deterministic algorithms on CUDA where torch has them; a CPU run repeats anyway (default: off)",
+    )  # fmt: skip
+
+    group = parser.add_argument_group("speed (the defaults give the papers' float32 numbers)")
+    group.add_argument(
+        "--fast", action="store_true",
+        help="on CUDA --amp bf16 --channels_last --compile --fused, on a CPU --channels_last (default: off)",
+    )  # fmt: skip
+    group.add_argument(
+        "--amp", choices=("off", "fp16", "bf16"), default="off",
+        help="mixed precision in the networks' training passes; losses stay float32 (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--channels_last", action="store_true", help="networks in channels-last memory layout (default: off)"
+    )
+    group.add_argument(
+        "--compile", action="store_true",
+        help="the objective by torch.compile; the first step takes a minute or more (default: off)",
+    )  # fmt: skip
+    group.add_argument("--fused", action="store_true", help="fused SGD, PyTorch 2.4 or newer (default: off)")
+    group.add_argument(
+        "--data_on", choices=("auto", "cpu", "gpu"), default="auto",
+        help="where training data lies and is augmented; auto: on the GPU if there is one and the data takes at most "
+        "a quarter of its free memory, else by --num_workers on the CPU (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--profile", action="store_true",
+        help="say at the end where the time went; waits for the device at each part (default: off)",
     )  # fmt: skip
 
 

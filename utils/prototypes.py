@@ -31,10 +31,7 @@ class PrototypeMemory(nn.Module):
 
         A class that no image's arg-max contains writes a zero entry of weight 0.
         """
-        with torch.autocast(prob.device.type, enabled=False):
-            self._write(prob.to(self.features.dtype).flatten(2), feat.to(self.features.dtype).flatten(2))
-
-    def _write(self, prob: torch.Tensor, feat: torch.Tensor) -> None:
+        prob, feat = prob.flatten(2), feat.flatten(2)
         # per image and class: the probability-weighted mean of the features over the pixels
         image_feat = torch.einsum("bcn,bkn->bck", prob, feat) / (prob.sum(dim=2, keepdim=True) + EPSILON)
         present = one_hot(hard_label(prob), prob.shape[1], prob.dtype).amax(dim=2)  # (B, C)
@@ -56,10 +53,8 @@ def contrast_loss(z: torch.Tensor, proto: torch.Tensor, label: torch.Tensor) -> 
 
     z (B, channels, H, W), proto (C, channels), label (B, H, W).
     """
-    with torch.autocast(z.device.type, enabled=False):
-        z = F.normalize(z.to(proto.dtype), dim=1)
-        scores = torch.einsum("bkhw,ck->bchw", z, F.normalize(proto.detach(), dim=1))
-        return F.cross_entropy(scores, label)
+    scores = torch.einsum("bkhw,ck->bchw", F.normalize(z, dim=1), F.normalize(proto.detach(), dim=1))
+    return F.cross_entropy(scores, label)
 
 
 def region_prototypes(feat: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -24,7 +24,9 @@ from utils.checkpoints import save_json, save_text
 from utils.device import describe_device
 
 # These flags may differ on resume: they do not change what is computed (max_iterations may only grow).
-FREE_ON_RESUME = ("gpu", "num_workers", "save_interval", "log_interval", "max_iterations", "output_dir", "stage")
+FREE_ON_RESUME = (
+    "gpu", "num_workers", "save_interval", "log_interval", "max_iterations", "output_dir", "stage", "profile",
+)  # fmt: skip
 
 
 def run_path(args: argparse.Namespace, method: str) -> Path:

@@ -20,6 +20,7 @@ from utils.checkpoints import load_checkpoint, load_tensors, save_checkpoint, sa
 from utils.device import step_seed
 from utils.panels import make_panel
 from utils.run_folder import RunFolder
+from utils.stopwatch import Stopwatch
 
 # (batch on the device, step counted from 0) -> (loss, terms). Terms are scalars by TensorBoard name, loss/... exactly
 # what is summed and monitor/... the rest, and label maps label/... of the last images of the batch, for the record.
@@ -30,8 +31,10 @@ class NonFiniteLoss(FloatingPointError):
     """The total became NaN or infinite: names step and term. The last good checkpoint is kept."""
 
 
-def make_loader(dataset: Dataset, batches: Iterable, num_workers: int, device: torch.device) -> DataLoader:
-    """A loader whose items are whole batches: dataset[key] for each key that `batches` yields."""
+def make_loader(dataset: Dataset, batches: Iterable, num_workers: int, device: torch.device) -> Iterable[dict]:
+    """Whole batches: dataset[key] for each key that `batches` yields, made by workers or, on a GPU, there and then."""
+    if dataset.device.type == "cuda":
+        return (dataset[key] for key in batches)
     return DataLoader(
         dataset,
         sampler=batches,
@@ -44,13 +47,25 @@ def make_loader(dataset: Dataset, batches: Iterable, num_workers: int, device: t
 
 
 def two_stream_loader(data, args: argparse.Namespace, unlabelled_bs: int, device: torch.device):
-    """loader(start, stop) for a Trainer: batches of --labeled_bs labelled, then `unlabelled_bs` unlabelled images."""
+    """loader(start, stop) for a Trainer: batches of --labeled_bs labelled, then `unlabelled_bs` unlabelled images.
 
-    def loader(start: int, stop: int) -> DataLoader:
+    Moves the training data to the GPU where --data_on says so.
+    """
+    if belongs_on_gpu(data.train.num_bytes, args.data_on, device):
+        data.train.to(device)
+
+    def loader(start: int, stop: int) -> Iterable[dict]:
         streams = data.labelled, data.unlabelled, args.labeled_bs, unlabelled_bs
         return make_loader(data.train, TwoStreamBatches(*streams, args.seed, start, stop), args.num_workers, device)
 
     return loader
+
+
+def belongs_on_gpu(num_bytes: int, data_on: str, device: torch.device) -> bool:
+    """Whether training data of this size goes to the GPU."""
+    if device.type != "cuda":
+        return False
+    return data_on == "gpu" or (data_on == "auto" and num_bytes <= torch.cuda.mem_get_info(device)[0] / 4)
 
 
 def _leave_interrupts_to_the_parent(_worker: int) -> None:
@@ -85,12 +100,12 @@ class Trainer:
         self.run, self.args, self.modules, self.optimizer = run, args, dict(modules), optimizer
         self.objective, self.loader, self.validate, self.update_teacher = objective, loader, validate, update_teacher
         self.device, self.description, self.classes, self.val_start = device, description, classes, val_start
-        self.amp_dtype = {"off": None, "fp16": torch.float16, "bf16": torch.bfloat16}[args.amp]
         self.scaler = _grad_scaler() if args.amp == "fp16" else None
         self.done = 0  # iterations
         self.best: dict = {}  # the weights file of the best validation so far
         self.pending: list = []  # the terms of the steps since the last look, still on the device
         self.interrupted = False
+        self.watch = Stopwatch(device if args.profile else None)
 
     def fit(self) -> bool:
         """Train up to --max_iterations, from the checkpoint if there is one. False if interrupted by a signal."""
@@ -105,15 +120,18 @@ class Trainer:
         bar = tqdm(total=stop, initial=self.done, unit="it", disable=None, smoothing=0.05)
         self.clock, self.clock_done = time.perf_counter(), self.done
         try:
-            for batch in self.loader(self.done, stop):
+            batches = iter(self.loader(self.done, stop))
+            while self.done < stop and not self.interrupted:
+                with self.watch("data"):
+                    batch = next(batches)
                 self._step(batch, bar)
-                if self.interrupted:
-                    break
         finally:
             bar.close()
             self.writer.close()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+        if self.args.profile:
+            self.run.say(self.watch.report())
         if self.interrupted:
             self._save()
             self.run.say(f"interrupted at iteration {self.done}: the same command goes on from here")
@@ -132,11 +150,33 @@ class Trainer:
             self.run.say("no validation yet: the last weights stand as the best")
 
     def _step(self, batch: dict, bar: tqdm) -> None:
-        step = self.done
-        batch = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
-        torch.manual_seed(step_seed(self.args.seed, step))  # dropout: the same in a resumed run
-        with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
-            loss, terms = self.objective(batch, step)
+        with self.watch("step"):
+            batch = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+            loss, terms = self._update(batch)
+            self.done += 1
+            self._note(loss, terms)
+
+        last = self.done == self.args.max_iterations
+        logs = last or self.done % self.args.log_interval == 0
+        saves = last or self.done % self.args.save_interval == 0
+        validates = self.done % self.args.val_interval == 0 and self.done >= self.val_start
+        if logs or validates or saves:
+            with self.watch("records"):
+                row = self._fetch()
+                if logs:
+                    self._log(row, batch, terms, bar)
+        if validates:
+            with self.watch("validation"):
+                self._validate(batch, terms)
+        if saves:
+            with self.watch("checkpoints"):
+                self._save()
+        bar.update()
+
+    def _update(self, batch: dict) -> tuple[torch.Tensor, dict]:
+        """Objective, backward pass, optimiser, teacher: what runs without waiting for the device."""
+        torch.manual_seed(step_seed(self.args.seed, self.done))  # dropout: the same in a resumed run
+        loss, terms = self.objective(batch, self.done)
         self.optimizer.zero_grad(set_to_none=True)
         if self.scaler is None:
             loss.backward()
@@ -146,23 +186,8 @@ class Trainer:
             self.scaler.step(self.optimizer)
             self.scaler.update()
         if self.update_teacher is not None:
-            self.update_teacher(step)
-        self.done += 1
-        self._note(loss, terms)
-
-        last = self.done == self.args.max_iterations
-        logs = last or self.done % self.args.log_interval == 0
-        saves = last or self.done % self.args.save_interval == 0
-        validates = self.done % self.args.val_interval == 0 and self.done >= self.val_start
-        if logs or validates or saves:
-            row = self._fetch()
-        if logs:
-            self._log(row, batch, terms, bar)
-        if validates:
-            self._validate(batch, terms)
-        if saves:
-            self._save()
-        bar.update()
+            self.update_teacher(self.done)
+        return loss, terms
 
     def _note(self, loss: torch.Tensor, terms: dict) -> None:
         """Keep this step's scalars on the device until someone looks."""

@@ -1,8 +1,14 @@
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
-from dataloaders.resize import nearest_indices, nearest_zoom
+from dataloaders.resize import nearest_indices
+from dataloaders.resize import nearest_zoom as zoom_tensor
+
+
+def nearest_zoom(array, size):
+    return zoom_tensor(torch.from_numpy(array), size).numpy()
 
 
 @pytest.mark.parametrize("height, width", [(216, 256), (154, 224), (256, 256), (512, 512), (72, 64), (1, 7), (33, 1)])

@@ -3,7 +3,15 @@ import pytest
 import torch
 from scipy import ndimage
 
+from utils import pseudo_labels
 from utils.pseudo_labels import largest_component
+
+
+@pytest.fixture(autouse=True, params=["on the CPU", "as on a GPU"])
+def both_ways(request, monkeypatch):
+    """Each test runs twice: the GPU's tensor operations give the same on a CPU."""
+    if request.param == "as on a GPU":
+        monkeypatch.setattr(pseudo_labels, "_on_cpu", pseudo_labels._on_device)
 
 
 def slow_and_obvious(label, num_classes):
@@ -67,3 +75,38 @@ def test_empty_and_full():
     full = torch.full((2, 4, 4), 3)
     assert torch.equal(largest_component(full, 4), full)
     assert largest_component(torch.zeros(0, 4, 4, dtype=torch.long), 4).shape == (0, 4, 4)
+
+
+def spiral(size):
+    """One path of pixels that winds inwards, a free pixel between its turns."""
+    picture = np.zeros((size, size), np.int64)
+    row, column, step = 0, 0, (0, 1)
+    picture[0, 0] = 1
+    for _ in range(size * size):
+        for _ in range(2):  # straight on, or after a turn to the right
+            near, far = ((row + n * step[0], column + n * step[1]) for n in (1, 2))
+            inside = all(0 <= x < size for x in near)
+            if inside and not picture[near] and not (all(0 <= x < size for x in far) and picture[far]):
+                break
+            step = (step[1], -step[0])
+        else:
+            return picture
+        row, column = near
+        picture[near] = 1
+    return picture
+
+
+def test_a_gpus_rounds_suffice_for_long_winding_components():
+    rng = np.random.default_rng(0)
+    comb = np.zeros((128, 128), np.int64)
+    comb[:, ::2] = comb[-1] = 1
+    snake = np.zeros((128, 128), np.int64)
+    snake[:, ::2] = 1
+    snake[-1, 1::4] = snake[0, 3::4] = 1
+    maps = [spiral(128), spiral(128).T, comb, comb[::-1], snake, snake.T]
+    maps += [rng.random((128, 128)) < share for share in (0.35, 0.4, 0.407, 0.42, 0.5)]  # 0.407: where it percolates
+    label = torch.from_numpy(np.stack(maps).astype(np.int64))
+    assert label[0].sum() > 8000
+    components = [ndimage.label(plane, np.ones((3, 3)))[0] for plane in label.numpy()]
+    expected = [c == 1 + np.argmax(np.bincount(c.ravel())[1:]) for c in components]
+    assert np.array_equal(largest_component(label, 2).numpy(), np.stack(expected))

@@ -1,0 +1,91 @@
+"""Ways to run the same objective faster. Each is a flag, all are off by default: the papers' numbers are float32."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from typing import Callable
+
+import torch
+from torch import nn
+
+from dataloaders.errors import InputError
+
+# What --fast turns on, by kind of device. On a CPU: what was measured to be fastest (results/performance.md).
+FAST = {
+    "cuda": {"amp": "bf16", "channels_last": True, "compile": True, "fused": True},
+    "cpu": {"channels_last": True},
+}
+AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def resolve_speed(args: argparse.Namespace, device: torch.device) -> None:
+    """Put into `args` what --fast stands for on this device, so that the run's record shows it.
+
+    Raises InputError for a flag that this device or this PyTorch cannot follow.
+    """
+    if args.fast:
+        vars(args).update(FAST[device.type])
+    if args.data_on == "gpu" and device.type != "cuda":
+        raise InputError("--data_on gpu needs a CUDA device; leave it out to keep the data on the CPU")
+    if args.fused and "fused" not in inspect.signature(torch.optim.SGD.__init__).parameters:
+        raise InputError(f"--fused: PyTorch {torch.__version__} has no fused SGD, it needs 2.4 or newer")
+
+
+def place(net: nn.Module, device: torch.device, args: argparse.Namespace) -> nn.Module:
+    """The network on its device in training mode, in the memory layout and precision that the flags ask for."""
+    layout = torch.contiguous_format
+    if args.channels_last:
+        layout = {4: torch.channels_last, 5: torch.channels_last_3d}[max(value.ndim for value in net.parameters())]
+    net = net.to(device, memory_format=layout).train()
+    if args.amp != "off":
+        for part in (net, getattr(net, "proj_head", None)):  # SPC's head is called apart
+            if part is not None:
+                _mix_precision(part, device, AMP_DTYPES[args.amp])
+    return net
+
+
+def _mix_precision(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Run training's forward passes under autocast, give their results in float32.
+
+    So losses, prototypes and thresholds are computed in float32 whatever the precision; weights and BN statistics are
+    float32 anyway. Evaluation stays float32, so that training's validation and the test scripts agree.
+    """
+    forward = module.forward
+
+    def mixed(x):
+        if not module.training:
+            return forward(x)
+        with torch.autocast(device.type, dtype=dtype):
+            output = forward(x)
+        return _to_float32(output)
+
+    module.forward = mixed
+
+
+def _to_float32(output):
+    if isinstance(output, torch.Tensor):
+        return output.float()
+    return type(output)(_to_float32(part) for part in output)
+
+
+def make_sgd(net: nn.Module, args: argparse.Namespace) -> torch.optim.SGD:
+    """The papers' optimiser: momentum 0.9, weight decay 1e-4, a constant learning rate. --fused: one kernel for all."""
+    options = {"fused": True} if args.fused else {}
+    return torch.optim.SGD(net.parameters(), lr=args.base_lr, momentum=0.9, weight_decay=1e-4, **options)
+
+
+def compiled(objective: Callable, args: argparse.Namespace, device: torch.device) -> Callable:
+    """`objective` as it is, or with --compile by torch.compile: static shapes, floats as tensors (the ramp moves)."""
+    if not args.compile:
+        return objective
+    fast = torch.compile(objective, dynamic=False)
+
+    def call(*arguments):
+        moved = (
+            torch.full((), value, dtype=torch.float64, device=device) if isinstance(value, float) else value
+            for value in arguments
+        )
+        return fast(*moved)
+
+    return call
