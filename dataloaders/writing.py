@@ -45,9 +45,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text)
 
 
-def write_case(
-    path: Path, image: np.ndarray, label: Optional[np.ndarray], attributes: Optional[Mapping] = None
-) -> None:
+def write_h5(path: Path, image: np.ndarray, label: Optional[np.ndarray], attributes: Optional[Mapping] = None) -> None:
     """One case as h5: `image` and, where there is one, `label`, both gzip, and the file's attributes.
 
     Made in memory first: HDF5 does not survive a full disk, Python's own write reports it.

@@ -16,7 +16,10 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
+import signal
 import sys
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -45,7 +48,7 @@ from dataloaders.preparation import (  # noqa: E402
 )
 from dataloaders.reading import read_arrays, resolve  # noqa: E402
 from dataloaders.scans import read_scan  # noqa: E402
-from dataloaders.writing import WriteError, write_case, write_text  # noqa: E402
+from dataloaders.writing import WriteError, write_h5, write_text  # noqa: E402
 from utils.options import Parser, not_negative, one_line_errors  # noqa: E402
 
 SLICE_AXES = [a + b for x in "xX" for y in "yY" for a, b in ((x, y), (y, x))]
@@ -92,12 +95,12 @@ def prepare_case(job: Job) -> None:
     prepared = prepare(image, job.preparation, label, draw_margin(job.preparation, job.seed, job.case))
     facts = {**attributes(prepared, job.preparation), **extra}
     if not job.in_slices:
-        write_case(target(job), prepared.image, prepared.label, facts)
+        write_h5(target(job), prepared.image, prepared.label, facts)
         return
     spacing = facts.pop("spacing")
     for index in reversed(range(len(prepared.image))):
         own = {**facts, "spacing": spacing[1:], "slice": index, "slices": len(prepared.image)}
-        write_case(target(job, index), prepared.image[index], prepared.label[index], own)
+        write_h5(target(job, index), prepared.image[index], prepared.label[index], own)
 
 
 def slices_of(job: Job) -> int:
@@ -143,11 +146,13 @@ def run_jobs(jobs: Sequence[Job], num_workers: int) -> List[str]:
                 keep(lambda job=job: prepare_case(job))
             return faults
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(num_workers, max(1, len(jobs))), context, _one_thread) as pool:
+        with ProcessPoolExecutor(min(num_workers, max(1, len(jobs))), context, _start_worker) as pool:
             futures = [pool.submit(prepare_case, job) for job in jobs]
             try:
                 for future in as_completed(futures):
                     keep(future.result)
+            except KeyboardInterrupt:
+                raise SystemExit("interrupted: the cases begun are finished, the same command goes on") from None
             except BrokenProcessPool as error:
                 raise InputError("a worker was killed, likely for want of memory: fewer --num_workers") from error
             finally:
@@ -156,11 +161,18 @@ def run_jobs(jobs: Sequence[Job], num_workers: int) -> List[str]:
     return sorted(faults)
 
 
-def _one_thread() -> None:
-    """Workers share the cores by cases, not within one."""
+def _start_worker() -> None:
+    """Workers share the cores by cases, not within one; they leave Ctrl-C to the parent and end when it was killed."""
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def write_lists(
