@@ -1,18 +1,15 @@
 """Scans as challenges and hospitals hand them out: NIfTI, NRRD, MetaImage, a folder with the slices of a DICOM series.
 
 SimpleITK reads and writes them and is imported only here, when it is needed. What it lets pass in silence is checked:
-NIfTI files cut short, NaN in their header, DICOM slices that it cannot read and leaves out, gaps between slices, a full
-disk. All errors are InputError and name the file.
+NIfTI files that are cut or hold NaN (nifti.py), DICOM slices that it cannot read and leaves out, gaps between slices, a
+full disk. All errors are InputError and name the file.
 """
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
-import struct
 import sys
-import zlib
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +18,7 @@ from typing import Iterator, Mapping, Optional, Tuple
 import numpy as np
 
 from dataloaders.errors import InputError
+from dataloaders.nifti import check_nifti
 from dataloaders.writing import whole_file
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
@@ -112,11 +110,16 @@ def write_scan(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     """Write an array (Z, Y, X) with its geometry in the format of the path's suffix; whole or not at all."""
     import SimpleITK as sitk
 
+    if not path.name.lower().endswith(SUFFIXES[:-1]):
+        raise InputError(f"{path}: a scan is written as {', '.join(SUFFIXES[:-1])}, choose one of these suffixes")
     with whole_file(path) as temporary:
         with _quiet_itk():
             sitk.WriteImage(_to_itk(array, geometry), str(temporary), useCompression=True)
-        if not _nifti_is_whole(temporary):  # SimpleITK says nothing when the disk is full
-            raise OSError(28, "No space left on device")
+        if _is_nifti(path):  # ITK says nothing of a full disk
+            try:
+                check_nifti(temporary)
+            except InputError as error:
+                raise OSError(28, "the file was cut short, is the disk full?") from error
 
 
 def write_label(path: Path, label: np.ndarray, geometry: Geometry) -> None:
@@ -159,6 +162,10 @@ def check_same_grid(image: Scan, label: Scan) -> None:
             f"{label.path}: image and label lie up to {distance:.1f} mm apart by their headers; "
             "if the voxels do belong together, copy the image's geometry to the label"
         )
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
 def _from_itk(image, path: Path) -> Scan:
@@ -205,8 +212,8 @@ def _reason(error: Exception) -> str:
 def _read_file(path: Path):
     import SimpleITK as sitk
 
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        _check_nifti(path)
+    if _is_nifti(path):
+        check_nifti(path)
     try:
         with _quiet_itk():
             reader = sitk.ImageFileReader()
@@ -271,75 +278,3 @@ def is_dicom(path: Path) -> bool:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
-
-
-def _nifti_bytes(path: Path) -> Tuple[bytes, int]:
-    """The first 540 bytes of a NIfTI file and its length, unpacked; raises OSError, EOFError or zlib.error if cut."""
-    with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if packed else open(path, "rb") as file:
-        header = file.read(540)
-        if not packed:
-            return header, path.stat().st_size
-        length = len(header)
-        while True:  # to the end, where the checksum is
-            chunk = len(file.read(1 << 22))
-            length += chunk
-            if not chunk:
-                return header, length
-
-
-def _nifti_header(header: bytes) -> Optional[Tuple[int, list]]:
-    """Bytes that the file must have, and the numbers of its geometry; None for what is not NIfTI-1 or -2."""
-    for order in "<>":
-        (kind,) = struct.unpack_from(order + "i", header)
-        if kind == 348:
-            shape, (bits,) = struct.unpack_from(order + "8h", header, 40), struct.unpack_from(order + "h", header, 72)
-            steps, (offset,) = (
-                struct.unpack_from(order + "8f", header, 76),
-                struct.unpack_from(order + "f", header, 108),
-            )
-            qform, sform = struct.unpack_from(order + "2h", header, 252)
-            places = struct.unpack_from(order + "6f", header, 256), struct.unpack_from(order + "12f", header, 280)
-        elif kind == 540:
-            (bits,), shape = struct.unpack_from(order + "h", header, 14), struct.unpack_from(order + "8q", header, 16)
-            steps, (offset,) = (
-                struct.unpack_from(order + "8d", header, 104),
-                struct.unpack_from(order + "q", header, 168),
-            )
-            qform, sform = struct.unpack_from(order + "2i", header, 344)
-            places = struct.unpack_from(order + "6d", header, 352), struct.unpack_from(order + "12d", header, 400)
-        else:
-            continue
-        used = [*steps[1:4], *(places[0] if qform > 0 else ()), *(places[1] if sform > 0 else ())]
-        length = (offset if math.isfinite(offset) else 0) + math.prod(
-            max(1, n) for n in shape[1 : shape[0] + 1]
-        ) * bits // 8
-        return int(length), used
-    return None
-
-
-def _nifti_is_whole(path: Path) -> bool:
-    """False for a NIfTI file that was cut short; other formats pass."""
-    if not path.name.lower().endswith((".nii", ".nii.gz")):
-        return True
-    try:
-        header, length = _nifti_bytes(path)
-        return length >= _nifti_header(header)[0]
-    except (OSError, EOFError, zlib.error, struct.error, TypeError):
-        return False
-
-
-def _check_nifti(path: Path) -> None:
-    """What ITK lets pass: a file cut short, NaN in the header."""
-    try:
-        header, length = _nifti_bytes(path)
-        needed, numbers = _nifti_header(header.ljust(540, b"\0")) or (0, None)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: damaged or cut short, copy or download it again ({error})") from error
-    if numbers is None:
-        raise InputError(f"{path}: not a NIfTI file, copy or download it again")
-    if length < needed:
-        raise InputError(f"{path}: cut short ({length} of {needed} bytes), copy or download it again")
-    if not all(map(math.isfinite, numbers)):
-        raise InputError(f"{path}: its geometry holds NaN, mend the header (pixdim, qform, sform)")

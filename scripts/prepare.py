@@ -128,6 +128,8 @@ def is_done(job: Job) -> bool:
 
 def run_jobs(jobs: Sequence[Job], num_workers: int) -> List[str]:
     """Prepare all; returns what was wrong, a line for each faulty case. A disk that is full ends it (WriteError)."""
+    if not jobs:
+        return []
     bar = tqdm(total=len(jobs), desc="preparing", unit="case", disable=None)
     faults = []
 
@@ -146,13 +148,11 @@ def run_jobs(jobs: Sequence[Job], num_workers: int) -> List[str]:
                 keep(lambda job=job: prepare_case(job))
             return faults
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(num_workers, max(1, len(jobs))), context, _start_worker) as pool:
+        with ProcessPoolExecutor(min(num_workers, len(jobs)), context, _start_worker) as pool:
             futures = [pool.submit(prepare_case, job) for job in jobs]
             try:
                 for future in as_completed(futures):
                     keep(future.result)
-            except KeyboardInterrupt:
-                raise SystemExit("interrupted: the cases begun are finished, the same command goes on") from None
             except BrokenProcessPool as error:
                 raise InputError("a worker was killed, likely for want of memory: fewer --num_workers") from error
             finally:
@@ -306,7 +306,11 @@ def main(argv=None):
         f"{info.name}: {len(wanted)} cases in the published lists, {len(jobs)} in {args.source}, "
         f"{len(jobs) - len(todo)} done before"
     )
-    lines += run_jobs(todo, args.num_workers)
+    try:
+        lines += run_jobs(todo, args.num_workers)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None
 
     missing = list(dict.fromkeys(case_of(case) for case in wanted if case not in known))
     withdrawn = [case for case in missing if case in WITHDRAWN]
