@@ -176,7 +176,7 @@ def test_the_flip_that_lays_a_label_on_tissue_is_found(flip, axes):
 
 def test_a_label_that_fits_under_no_flip_is_refused_and_can_be_told():
     image, label = abdomen()
-    with pytest.raises(InputError, match=r"label.nii.gz: no flip puts it clearly .*none 0 %.*--label_flip"):
+    with pytest.raises(InputError, match=r"label.nii.gz: no flip puts it clearly .*none 43 %, y 0 %.*--label_flip"):
         align_label(image, scan(np.roll(label.array, 12, axis=2), name="label.nii.gz"))
     everywhere = scan(np.full(image.array.shape, 90))  # any flip would do
     with pytest.raises(InputError, match="none 100 %, y 100 %"):
