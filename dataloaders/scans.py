@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import os
 import sys
+import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Iterator, Mapping, Optional, Tuple
+from typing import Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -115,11 +116,10 @@ def write_scan(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     with whole_file(path) as temporary:
         with _quiet_itk():
             sitk.WriteImage(_to_itk(array, geometry), str(temporary), useCompression=True)
-        if _is_nifti(path):  # ITK says nothing of a full disk
-            try:
-                check_nifti(temporary)
-            except InputError as error:
-                raise OSError(28, "the file was cut short, is the disk full?") from error
+        try:
+            _read_file(temporary)  # ITK may say nothing of a full disk
+        except InputError as error:
+            raise OSError(28, "the file was cut short, is the disk full?") from error
 
 
 def write_label(path: Path, label: np.ndarray, geometry: Geometry) -> None:
@@ -164,10 +164,6 @@ def check_same_grid(image: Scan, label: Scan) -> None:
         )
 
 
-def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith((".nii", ".nii.gz"))
-
-
 def _from_itk(image, path: Path) -> Scan:
     import SimpleITK as sitk
 
@@ -186,21 +182,23 @@ def _to_itk(array: np.ndarray, geometry: Geometry):
 
 
 @contextmanager
-def _quiet_itk() -> Iterator[None]:
-    """ITK's readers and writers print to the terminal by themselves, past Python; errors here are one line."""
+def _quiet_itk() -> Iterator[List[str]]:
+    """ITK's readers and writers print to the terminal, past Python. Here it goes into the list, when the block ends."""
+    said = []
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(stream) for stream in (1, 2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        for stream in (1, 2):
-            os.dup2(nowhere, stream)
-        yield
-    finally:
-        for stream, copy in zip((1, 2), kept):
-            os.dup2(copy, stream)
-            os.close(copy)
-        os.close(nowhere)
+    with tempfile.TemporaryFile() as file:
+        try:
+            for stream in (1, 2):
+                os.dup2(file.fileno(), stream)
+            yield said
+        finally:
+            for stream, copy in zip((1, 2), kept):
+                os.dup2(copy, stream)
+                os.close(copy)
+            file.seek(0)
+            said.extend(file.read().decode(errors="replace").splitlines())
 
 
 def _reason(error: Exception) -> str:
@@ -212,18 +210,21 @@ def _reason(error: Exception) -> str:
 def _read_file(path: Path):
     import SimpleITK as sitk
 
-    if _is_nifti(path):
+    if path.name.lower().endswith((".nii", ".nii.gz")):
         check_nifti(path)
     try:
-        with _quiet_itk():
+        with _quiet_itk() as said:
             reader = sitk.ImageFileReader()
             reader.SetFileName(str(path))
             reader.ReadImageInformation()
             size, components = reader.GetSize(), reader.GetNumberOfComponents()
-            if len(size) == 3 and components == 1:
-                return reader.Execute()
+            image = reader.Execute() if len(size) == 3 and components == 1 else None
+        if any("not read completely" in line for line in said):  # before ITK 5.4 a cut MetaImage is no error
+            raise RuntimeError("data not read completely")
     except RuntimeError as error:
         raise InputError(f"{path}: not a readable scan, copy or download it again ({_reason(error)})") from error
+    if image is not None:
+        return image
     if components != 1:
         raise InputError(f"{path}: {components} values a voxel (a colour picture or a field), a scan has one")
     raise InputError(f"{path}: {len(size)} axes of {size}, a scan has three; save one time point or channel of it")

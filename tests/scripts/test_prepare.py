@@ -15,6 +15,7 @@ from dataloaders.datasets import DATASETS, labelled_cases
 from dataloaders.preparation import restore
 from dataloaders.reading import read_case, read_list, read_spacing, resolve_all
 from dataloaders.scans import Geometry, read_scan
+from scripts.make_phantom import write_case
 from scripts.prepare import main
 
 
@@ -302,6 +303,22 @@ def test_check_reports_each_difference(tmp_path, acdc_lists, capsys):
     )
     assert run("ACDC", source, tmp_path / "a", "--check", tmp_path / "none") == 2
     assert run("ACDC", source, tmp_path / "a", "--check", tmp_path / "download") == 2
+
+
+def test_check_reads_transunets_own_files(tmp_path, lists, capsys):
+    lists(Synapse_train="case0002", Synapse_test="case0001")
+    source, existing = synapse(tmp_path / "download"), tmp_path / "existing"
+    assert run("Synapse", source, tmp_path / "home") == 0
+    for path in (tmp_path / "home" / "Synapse" / "data").rglob("*.h5"):
+        image, label = read_case(path, 2 if "slice" in path.name else 3, 9)
+        if "slice" in path.name:
+            write_case(
+                existing / "train_npz" / path.name.replace("_slice_", "_slice").replace(".h5", ".npz"), image, label
+            )
+        else:
+            write_case(existing / "test_vol_h5" / path.name.replace(".h5", ".npy.h5"), image, label)
+    assert run("Synapse", source, tmp_path / "home", "--check", existing) == 0
+    assert "2 the same, 0 the same but for the margin, 0 different, 0 not there" in capsys.readouterr().out
 
 
 def test_check_looks_past_the_random_margin(tmp_path, lists, capsys):
