@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dicom import write_slices
 
 from dataloaders.errors import InputError
 from dataloaders.scans import Geometry, Scan, check_same_grid, read_scan, reorient, resample, write_label, write_scan
@@ -14,26 +15,6 @@ from dataloaders.writing import WriteError
 ARRAY = np.random.default_rng(0).integers(-1000, 1000, (6, 9, 8)).astype(np.int16)  # Z, Y, X
 COS, SIN = np.cos(0.4), np.sin(0.4)
 OBLIQUE = Geometry((8, 9, 6), (0.75, 1.25, 3.0), (-12.5, 40.0, 7.0), (COS, -SIN, 0.0, -SIN, -COS, 0.0, 0.0, 0.0, -1.0))
-
-
-def write_slices(folder, array=ARRAY, series="1.2.3", skip=()):
-    """A DICOM series of axial slices, 2 mm apart, -1024 HU added by the rescale intercept."""
-    folder.mkdir(parents=True, exist_ok=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for z in set(range(len(array))) - set(skip):
-        image = sitk.GetImageFromArray(array[z])
-        image.SetSpacing((0.75, 0.75))
-        tags = {
-            "0008|0016": "1.2.840.10008.5.1.4.1.1.2", "0008|0018": f"{series}.{z + 1}", "0008|0060": "CT",
-            "0020|000d": "1.2", "0020|000e": series, "0020|0013": str(99 - z), "0028|1052": "-1024", "0028|1053": "1",
-            "0020|0032": f"-10\\-20\\{2 * z}", "0020|0037": "1\\0\\0\\0\\1\\0",
-        }  # fmt: skip
-        for tag, value in tags.items():
-            image.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{series}_{99 - z:03d}.dcm"))
-        writer.Execute(image)
-    return folder
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
@@ -46,7 +27,7 @@ def test_every_format_returns_voxels_and_geometry(tmp_path, suffix):
 
 
 def test_a_dicom_series_is_read_in_order_of_place(tmp_path):
-    scan = read_scan(write_slices(tmp_path / "series"))
+    scan = read_scan(write_slices(tmp_path / "series", ARRAY))
     assert np.array_equal(scan.array, ARRAY)
     assert scan.geometry == Geometry((8, 9, 6), (0.75, 0.75, 2.0), (-10.0, -20.0, 0.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
 
@@ -93,12 +74,12 @@ def nifti_2(array):
 
 
 def two_series(folder):
-    write_slices(folder, series="1.2.3")
-    return write_slices(folder, series="1.2.4")
+    write_slices(folder, ARRAY, series="1.2.3")
+    return write_slices(folder, ARRAY, series="1.2.4")
 
 
 def cut_slice(folder):
-    cut(sorted(write_slices(folder).iterdir())[0], 600)
+    cut(sorted(write_slices(folder, ARRAY).iterdir())[0], 600)
     return folder
 
 
@@ -133,7 +114,7 @@ FAULTS = {
     "another format": (lambda t: text(t / "a.png"), "a.png: not a scan by its name"),
     "empty folder": (lambda t: empty(t / "series"), "series: no DICOM slice in this folder"),
     "two series": (lambda t: two_series(t / "series"), "2 DICOM series in one folder"),
-    "a slice is missing": (lambda t: write_slices(t / "series", skip=[3]), "slices lie 2 to 4 mm apart, one is"),
+    "a slice is missing": (lambda t: write_slices(t / "series", ARRAY, skip=[3]), "slices lie 2 to 4 mm apart, one is"),
     "a slice is cut": (lambda t: cut_slice(t / "series"), "1.2.3_094.dcm: not a readable DICOM slice"),
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """From downloads, made here as they unpack, to files that the training reads."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dicom import write_slices
 
 from dataloaders import downloads
 from dataloaders.datasets import DATASETS, labelled_cases
@@ -186,6 +188,19 @@ def test_pancreas_finds_the_flip_and_goes_on_without_the_withdrawn(tmp_path, lis
     assert run("Pancreas", source, tmp_path / "other") == 2
     assert "no flip puts it clearly on the soft tissue" in capsys.readouterr().err
     assert run("Pancreas", source, tmp_path / "other", "--label_flip", "y") == 0
+
+
+def test_a_dicom_series_and_its_converted_copy_give_the_same_case(tmp_path, lists):
+    lists(Pancreas_train="image0001", Pancreas_test="image0002")
+    source = pancreas(tmp_path / "download")
+    for case in ("0001", "0002"):
+        scan = read_scan(source / "image" / f"image{case}.nii.gz")
+        folder = tmp_path / "dicom" / f"PANCREAS_{case}" / "1.2" / "1.3"
+        write_slices(folder, scan.array, spacing=scan.geometry.spacing)
+        shutil.copytree(source / "label", tmp_path / "dicom" / "labels", dirs_exist_ok=True)
+    for name in ("download", "dicom"):
+        assert run("Pancreas", tmp_path / name, tmp_path / "home" / name) == 0
+    assert run("Pancreas", tmp_path / "dicom", tmp_path / "home/dicom", "--check", tmp_path / "home/download") == 0
 
 
 def test_missing_cases_are_named_at_once_and_the_rest_is_done(tmp_path, lists, capsys):
