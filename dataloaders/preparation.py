@@ -224,14 +224,15 @@ def crop_box(label: np.ndarray, least: Sequence[int], margin: Sequence[Range], p
 # NIfTI writers turn DICOM's rows around, readers sort the slices one way or the other.
 FLIPS = {"none": (), "y": (1,), "z": (0,), "yz": (0, 1)}
 TISSUE = (0, 200)  # HU of soft tissue in portal-venous contrast; fat, gas and dense bone lie outside
-TISSUE_SHARE, TISSUE_LEAD = 0.7, 0.05
+TISSUE_SHARE = 0.7  # of the label that must lie on it
+EVENNESS = 0.9  # where several flips do: deviation of HU inside the label, at most this part of the next flip's
 
 
 def align_label(scan: Scan, label: Scan, flip: str = "auto") -> Tuple[Scan, str]:
-    """The label on the scan's grid, by the flip under which most of it lies on soft tissue, and that flip's name.
+    """The label on the scan's grid, by the flip that lays it on soft tissue, and that flip's name.
 
-    The headers' places are not used: they are known to disagree. Raises InputError where no flip puts at least
-    TISSUE_SHARE of the label on tissue, or the best leads the next by less than TISSUE_LEAD.
+    Where several do, the one is taken under which the label covers the most even tissue: an organ is of one kind. The
+    headers' places are not used, they are known to disagree. Raises InputError where no flip or no single one fits.
     """
     if scan.array.shape != label.array.shape:
         check_same_grid(scan, label)
@@ -239,13 +240,15 @@ def align_label(scan: Scan, label: Scan, flip: str = "auto") -> Tuple[Scan, str]
         inside = label.array > 0
         if not inside.any():
             raise InputError(f"{label.path}: the label is empty, there is nothing to crop around")
-        tissue = (scan.array >= TISSUE[0]) & (scan.array <= TISSUE[1])
-        share = {name: float(tissue[np.flip(inside, flips)].mean()) for name, flips in FLIPS.items()}
-        flip, second = sorted(share, key=share.get, reverse=True)[:2]
-        if share[flip] < TISSUE_SHARE or share[flip] - share[second] < TISSUE_LEAD:
-            shares = ", ".join(f"{name} {100 * value:.0f} %" for name, value in share.items())
+        covered = {name: scan.array[np.flip(inside, flips)].astype(np.float64) for name, flips in FLIPS.items()}
+        share = {name: np.mean((hu >= TISSUE[0]) & (hu <= TISSUE[1])) for name, hu in covered.items()}
+        spread = {name: hu.clip(-200, 300).std() for name, hu in covered.items()}
+        fitting = sorted((name for name in FLIPS if share[name] >= TISSUE_SHARE), key=spread.get)
+        if not fitting or (len(fitting) > 1 and spread[fitting[0]] > EVENNESS * spread[fitting[1]]):
+            facts = ", ".join(f"{name} {100 * share[name]:.0f} %, deviation {spread[name]:.0f} HU" for name in FLIPS)
             raise InputError(
-                f"{label.path}: no flip puts it clearly on the soft tissue of {scan.path.name} ({shares}); "
+                f"{label.path}: no flip puts it clearly on the soft tissue of {scan.path} ({facts}); "
                 "look at both in a viewer, then name the flip with --label_flip or leave the case out"
             )
+        flip = fitting[0]
     return Scan(np.flip(label.array, FLIPS[flip]), scan.geometry, label.path), flip

@@ -176,10 +176,15 @@ def test_the_flip_that_lays_a_label_on_tissue_is_found(flip, axes):
 
 def test_a_label_that_fits_under_no_flip_is_refused_and_can_be_told():
     image, label = abdomen()
-    with pytest.raises(InputError, match=r"label.nii.gz: no flip puts it clearly .*none 43 %, y 0 %.*--label_flip"):
+    with pytest.raises(
+        InputError, match=r"label.nii.gz: no flip puts it clearly .*none 43 %, deviation 1.. HU, y 0 %.*--label_flip"
+    ):
         align_label(image, scan(np.roll(label.array, 12, axis=2), name="label.nii.gz"))
+    image.array[:, :, :] = np.random.default_rng(0).normal(60, 25, image.array.shape)  # all is tissue ...
+    image.array[3:5, 10:16, 12:26] = 90
+    assert align_label(image, scan(label.array[:, ::-1]))[1] == "y"  # ... but the organ is of one kind
     everywhere = scan(np.full(image.array.shape, 90))  # any flip would do
-    with pytest.raises(InputError, match="none 100 %, y 100 %"):
+    with pytest.raises(InputError, match="none 100 %, deviation 0 HU, y 100 %, deviation 0 HU"):
         align_label(everywhere, label)
     assert align_label(everywhere, label, "y")[1] == "y"
     with pytest.raises(InputError, match="voxels in x, y, z"):
