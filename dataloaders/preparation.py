@@ -244,7 +244,7 @@ def align_label(scan: Scan, label: Scan, flip: str = "auto") -> Tuple[Scan, str]
         share = {name: np.mean((hu >= TISSUE[0]) & (hu <= TISSUE[1])) for name, hu in covered.items()}
         spread = {name: hu.clip(-200, 300).std() for name, hu in covered.items()}
         fitting = sorted((name for name in FLIPS if share[name] >= TISSUE_SHARE), key=spread.get)
-        if not fitting or (len(fitting) > 1 and spread[fitting[0]] > EVENNESS * spread[fitting[1]]):
+        if not fitting or (len(fitting) > 1 and spread[fitting[0]] >= EVENNESS * spread[fitting[1]]):
             facts = ", ".join(f"{name} {100 * share[name]:.0f} %, deviation {spread[name]:.0f} HU" for name in FLIPS)
             raise InputError(
                 f"{label.path}: no flip puts it clearly on the soft tissue of {scan.path} ({facts}); "

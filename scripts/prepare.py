@@ -256,7 +256,7 @@ def parse_args(argv=None):
     parser.add_argument("--out", required=True, type=Path, help="folder that becomes DATASET_HOME (required)")
     parser.add_argument(
         "--num_workers", type=not_negative, default=4,
-        help="processes, a case each; a CT case takes up to 3 GB; 0: none beside this one (default: %(default)s)",
+        help="processes, a case each; a CT case takes about 2 GB; 0: none beside this one (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--seed", type=not_negative, default=1337, help="of the margins around LA's labels (default: %(default)s)"
