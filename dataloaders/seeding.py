@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 # The purposes keep draws of one place apart; append new ones at the end, their numbers are part of every run.
-PURPOSES = ("batches", "augmentation", "dropout", "style", "paste", "fusion", "phantom")
+PURPOSES = ("batches", "augmentation", "dropout", "style", "paste", "fusion", "phantom", "margin")
 
 
 def generator(seed: int, purpose: str, *place: int) -> np.random.Generator:

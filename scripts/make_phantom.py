@@ -18,7 +18,6 @@ import sys
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
-import h5py
 import numpy as np
 
 sys.path.insert(
@@ -27,6 +26,7 @@ sys.path.insert(
 
 from dataloaders.datasets import DATASETS, DatasetInfo, get_dataset  # noqa: E402
 from dataloaders.seeding import generator  # noqa: E402
+from dataloaders.writing import write_h5  # noqa: E402
 
 LISTS = Path(__file__).resolve().parent.parent / "dataloaders" / "lists"
 
@@ -217,13 +217,11 @@ def draw_case(
 
 def write_case(path: Path, image: np.ndarray, label: np.ndarray) -> None:
     """One case as h5 or npz, by the path's suffix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npz":
+        path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, image=image, label=label.astype(np.float32))  # as TransUNet's files have them
-        return
-    with h5py.File(path, "w") as file:
-        file.create_dataset("image", data=image, compression="gzip")
-        file.create_dataset("label", data=label, compression="gzip")
+    else:
+        write_h5(path, image, label)
 
 
 def case_names(info: DatasetInfo, train: int, val: int, test: int) -> dict[str, list[str]]:

@@ -1,0 +1,61 @@
+"""Writing prepared cases and lists: a file is there whole or not at all, and the same content gives the same bytes."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator, Mapping, Optional
+
+import h5py
+import numpy as np
+
+from dataloaders.errors import InputError
+
+
+class WriteError(InputError):
+    """A file that cannot be written: a full disk, a folder without the right to write. Nothing else will fit either."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, with its suffix; flushed and renamed when the block ends, removed when it fails.
+
+    Raises WriteError for what the system (OSError) or SimpleITK (RuntimeError) has against it.
+    """
+    path = Path(path)
+    temporary = path.with_name(".part-" + path.name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[-1]
+        raise WriteError(f"{path}: cannot be written ({reason}); make room, then run the same command again") from error
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """A whole text file."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_h5(path: Path, image: np.ndarray, label: Optional[np.ndarray], attributes: Optional[Mapping] = None) -> None:
+    """One case as h5: `image` and, where there is one, `label`, both gzip, and the file's attributes.
+
+    Made in memory first: HDF5 does not survive a full disk, Python's own write reports it.
+    """
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        for key, array in (("image", image), ("label", label)):
+            if array is not None:
+                file.create_dataset(key, data=array, compression="gzip", track_times=False)
+        file.attrs.update(attributes or {})
+        file.flush()
+        content = file.id.get_file_image()
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)

@@ -1,0 +1,336 @@
+#!/usr/bin/env python3
+"""From the official download of a dataset to the h5 files and lists that the training reads, as docs/PROTOCOLS.md says.
+
+    python scripts/prepare.py --name ACDC --source /downloads/ACDC --out /data
+    python scripts/prepare.py --name Synapse --source /downloads/Abdomen/RawData --out /data
+    python scripts/prepare.py --name LA --source "/downloads/2018LA_Seg_Training Set" --out /data
+    python scripts/prepare.py --name Pancreas --source /downloads/Pancreas-CT --out /data
+    export DATASET_HOME=/data
+
+The same command goes on where a killed one stopped. Exit code 0: all cases of the published lists are prepared (or all
+but the two scans that Pancreas-CT withdrew); 1: cases are missing from the download, or --check found a difference;
+2: bad input. What could be prepared is there in any case.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+import h5py
+from tqdm import tqdm
+
+sys.path.insert(
+    0, str(Path(__file__).resolve().parent.parent)
+)  # scripts run from anywhere: the root holds the packages
+
+from dataloaders.comparison import Difference, compare_case  # noqa: E402
+from dataloaders.datasets import DatasetInfo, case_of, get_dataset  # noqa: E402
+from dataloaders.downloads import WITHDRAWN, Source, find_cases, published_cases  # noqa: E402
+from dataloaders.errors import InputError  # noqa: E402
+from dataloaders.preparation import (  # noqa: E402
+    FLIPS,
+    PREPARATIONS,
+    Preparation,
+    align_label,
+    attributes,
+    draw_margin,
+    prepare,
+)
+from dataloaders.reading import read_arrays, resolve  # noqa: E402
+from dataloaders.scans import read_scan  # noqa: E402
+from dataloaders.writing import WriteError, write_h5, write_text  # noqa: E402
+from utils.options import Parser, not_negative, one_line_errors  # noqa: E402
+
+SLICE_AXES = [a + b for x in "xX" for y in "yY" for a, b in ((x, y), (y, x))]
+ROUNDING = 1e-5  # --check: image values that differ by less are the same
+
+
+class Job(NamedTuple):
+    """One case to prepare."""
+
+    case: str
+    source: Source
+    root: Path
+    in_slices: bool  # one file a slice, else one for the volume
+    preparation: Preparation
+    seed: int
+    label_flip: Optional[str]
+
+
+def slice_entry(name: str, case: str, index: int) -> str:
+    """A slice's name in the lists: ACDC counts from 1, Synapse from 0."""
+    return f"{case}_slice_{index + 1}" if name == "ACDC" else f"{case}_slice_{index:03d}"
+
+
+def target(job: Job, index: int = 0) -> Path:
+    """The file of a volume, or of one of its slices."""
+    info = get_dataset(job.preparation.name)
+    if job.in_slices:
+        return job.root / info.slice_paths[0].format(id=slice_entry(info.name, job.case, index))
+    return job.root / info.volume_paths[0].format(id=job.case)
+
+
+def stated(job: Job) -> dict:
+    """The attributes by which a later run knows its own files."""
+    drawn = {} if job.preparation.margin is None or len(set(job.preparation.margin)) == 1 else {"seed": job.seed}
+    return {"preparation": job.preparation.to_json(), **drawn}
+
+
+def prepare_case(job: Job) -> None:
+    """Read, prepare and write one case; slices from the last to the first, so that the first one marks the whole."""
+    image, label = read_scan(job.source.image), read_scan(job.source.label)
+    extra = {"source": job.source.image.name, **stated(job)}
+    if job.label_flip:
+        label, extra["label_flip"] = align_label(image, label, job.label_flip)
+    prepared = prepare(image, job.preparation, label, draw_margin(job.preparation, job.seed, job.case))
+    facts = {**attributes(prepared, job.preparation), **extra}
+    if not job.in_slices:
+        write_h5(target(job), prepared.image, prepared.label, facts)
+        return
+    spacing = facts.pop("spacing")
+    for index in reversed(range(len(prepared.image))):
+        own = {**facts, "spacing": spacing[1:], "slice": index, "slices": len(prepared.image)}
+        write_h5(target(job, index), prepared.image[index], prepared.label[index], own)
+
+
+def slices_of(job: Job) -> int:
+    """How many files a prepared case has."""
+    if not job.in_slices:
+        return 1
+    with h5py.File(target(job), "r") as file:
+        return int(file.attrs["slices"])
+
+
+def is_done(job: Job) -> bool:
+    """Whether the case is there, prepared in the same way; raises InputError for a file of another preparation."""
+    path = target(job)
+    if not path.exists():
+        return False
+    try:
+        with h5py.File(path, "r") as file:
+            same = all(file.attrs.get(key) == value for key, value in stated(job).items())
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{path}: there, but not a readable h5 file ({error}); move it away") from error
+    if not same:
+        raise InputError(f"{path}: there, but of another preparation; name another --out or move {job.root} away")
+    return all(target(job, index).exists() for index in range(slices_of(job)))
+
+
+def run_jobs(jobs: Sequence[Job], num_workers: int) -> List[str]:
+    """Prepare all; returns what was wrong, a line for each faulty case. A disk that is full ends it (WriteError)."""
+    if not jobs:
+        return []
+    bar = tqdm(total=len(jobs), desc="preparing", unit="case", disable=None)
+    faults = []
+
+    def keep(prepare_one) -> None:
+        try:
+            prepare_one()
+        except WriteError:
+            raise
+        except InputError as error:
+            faults.append(str(error))
+        bar.update()
+
+    with bar:
+        if num_workers == 0:
+            for job in jobs:
+                keep(lambda job=job: prepare_case(job))
+            return faults
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(num_workers, len(jobs)), context, _start_worker) as pool:
+            futures = [pool.submit(prepare_case, job) for job in jobs]
+            try:
+                for future in as_completed(futures):
+                    keep(future.result)
+            except BrokenProcessPool as error:
+                raise InputError("a worker was killed, likely for want of memory: fewer --num_workers") from error
+            finally:
+                for future in futures:
+                    future.cancel()
+    return sorted(faults)
+
+
+def _start_worker() -> None:
+    """Workers share the cores by cases, not within one; they leave Ctrl-C to the parent and end when it was killed."""
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def write_lists(
+    info: DatasetInfo, root: Path, jobs: Dict[str, Job], roles: Dict[str, List[str]], without: Sequence[str]
+) -> List[str]:
+    """Write the list of each role whose cases are all there, but for those in `without`; a phrase for each list."""
+    said = []
+    for role, cases in roles.items():
+        in_slices = info.dims == 2 and role == "train"
+        path = root / (info.train_lists if role == "train" else getattr(info, f"{role}_lists"))[0]
+        lacking = [case for case in cases if case not in without and not (case in jobs and is_done(jobs[case]))]
+        if lacking:
+            said.append(f"{path.name} not written, {len(lacking)} of its {len(cases)} cases are not there")
+            continue
+        entries = [case for case in cases if case in jobs]
+        if in_slices:
+            entries = [slice_entry(info.name, case, k) for case in entries for k in range(slices_of(jobs[case]))]
+        text = "".join(entry + "\n" for entry in entries)
+        if path.exists() and path.read_text() != text:
+            path.replace(path.with_name(path.name + ".old"))
+            said.append(f"{path.name} was another one, kept as {path.name}.old")
+        write_text(path, text)
+        said.append(f"{path.name} {len(entries)} {'slices' if in_slices else 'volumes'}")
+    return said
+
+
+def check(info: DatasetInfo, jobs: Dict[str, Job], existing: Path) -> bool:
+    """Hold every prepared case against an existing preparation, print what differs; whether nothing does."""
+    root = next((existing / folder for folder in info.folders if (existing / folder).is_dir()), existing)
+    if not root.is_dir():
+        raise InputError(f"--check {existing}: no such folder")
+    counts, largest = {"the same": 0, "the same but for the margin": 0, "different": 0, "not there": 0}, 0.0
+    for case, job in tqdm(jobs.items(), desc="comparing", unit="case", leave=False, disable=None):
+        if not is_done(job):
+            continue
+        differences = [_check_file(info, job, root, index) for index in range(slices_of(job))]
+        found = [difference for difference in differences if difference]
+        largest = max([largest, *(one.image for one in found if not math.isnan(one.image))])
+        wrong = [one for one in found if one.labels or not one.image <= ROUNDING]
+        if not found:
+            verdict, line = "not there", "not there"
+        elif wrong or len(found) < len(differences):
+            verdict, line = "different", wrong[0].line() if wrong else ""
+            if job.in_slices:
+                line += f" ({len(wrong)} of {len(differences)} slices, {len(differences) - len(found)} not there)"
+        else:
+            verdict, line = "the same", ""
+            if any(one.recropped for one in found):
+                verdict, line = "the same but for the margin", found[0].shape
+        counts[verdict] += 1
+        if line:
+            tqdm.write(f"{case}: {line.strip()}")
+    if counts["not there"] == sum(counts.values()):
+        raise InputError(f"--check {root}: none of the prepared cases is there; name the folder of {info.name}")
+    parts = ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
+    print(f"check against {root}: {parts}; image values differ by up to {largest:g}")
+    return not counts["different"]
+
+
+def _check_file(info: DatasetInfo, job: Job, root: Path, index: int) -> Optional[Difference]:
+    """The difference of one file, None where it is not there."""
+    paths = info.slice_paths if job.in_slices else info.volume_paths
+    entry = slice_entry(info.name, job.case, index) if job.in_slices else job.case
+    path = resolve(root, paths, entry) or resolve(root, paths, entry.replace("_slice_", "_slice"))
+    if path is None:
+        return None
+    theirs = read_arrays(path)
+    for key in ("image", "label"):
+        if key not in theirs:
+            raise InputError(f"{path}: no '{key}' in this file, nothing to compare with")
+    return compare_case(read_arrays(target(job, index)), theirs, job.preparation.margin is not None)
+
+
+def parse_args(argv=None):
+    """The flags; those of one dataset are refused for another."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--name", required=True, choices=tuple(PREPARATIONS), help="dataset (required)")
+    parser.add_argument(
+        "--source", required=True, type=Path, help="the unpacked download, searched at any depth (required)"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="folder that becomes DATASET_HOME (required)")
+    parser.add_argument(
+        "--num_workers", type=not_negative, default=4,
+        help="processes, a case each; a CT case takes about 2 GB; 0: none beside this one (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=not_negative, default=1337, help="of the margins around LA's labels (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--slice_axes", choices=SLICE_AXES, metavar="AXES",
+        help="Synapse: the scan's axes that rows and columns of a slice run along, upper case: backwards; one of "
+        f"{', '.join(SLICE_AXES)} (default: xy)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--label_flip", choices=("auto", *FLIPS),
+        help="Pancreas: the flip that lays the labels on the scans, auto: found by their overlap with soft tissue "
+        "(default: auto)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--check", type=Path, action="append", default=[], metavar="EXISTING",
+        help="afterwards compare with an existing preparation, its own folder or its DATASET_HOME; may be given again "
+        "(default: none)",
+    )  # fmt: skip
+    args = parser.parse_args(argv)
+    for flag, name in (("slice_axes", "Synapse"), ("label_flip", "Pancreas")):
+        if getattr(args, flag) and args.name != name:
+            parser.error(f"--{flag} is {name}'s")
+    return args
+
+
+@one_line_errors
+def main(argv=None):
+    args = parse_args(argv)
+    info, preparation = get_dataset(args.name), PREPARATIONS[args.name]
+    if args.slice_axes:
+        preparation = replace(preparation, axes="z" + args.slice_axes)
+    label_flip = (args.label_flip or "auto") if args.name == "Pancreas" else None
+    root, roles = args.out / info.folders[0], published_cases(args.name)
+    found, faults = find_cases(args.name, args.source)
+    jobs = {
+        case: Job(case, found[case], root, info.dims == 2 and role == "train", preparation, args.seed, label_flip)
+        for role, cases in roles.items()
+        for case in cases
+        if case in found
+    }
+    wanted = [case for cases in roles.values() for case in cases]
+    known = {case for case in wanted if case in jobs or case in faults or case_of(case) in faults}
+    lines = [fault for case, fault in faults.items() if case in map(case_of, wanted)]
+    todo = [job for job in jobs.values() if not is_done(job)]
+    print(
+        f"{info.name}: {len(wanted)} cases in the published lists, {len(jobs)} in {args.source}, "
+        f"{len(jobs) - len(todo)} done before"
+    )
+    try:
+        lines += run_jobs(todo, args.num_workers)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None
+
+    missing = list(dict.fromkeys(case_of(case) for case in wanted if case not in known))
+    withdrawn = [case for case in missing if case in WITHDRAWN]
+    missing = [case for case in missing if case not in WITHDRAWN]
+    if missing:
+        print(f"missing from the download, {len(missing)}: {', '.join(missing)}")
+    if withdrawn:
+        print(
+            f"missing as in every download since 2020: {', '.join(withdrawn)} (withdrawn, the same scan as image0002); "
+            "the lists go on without, so that one labelled case of twelve is another: say so beside your numbers"
+        )
+    print(f"{root}: {'; '.join(write_lists(info, root, jobs, roles, withdrawn))}")
+    if info.name == "ACDC":
+        print("patients stand in the published order; within one the slices are in order, where SSL4MIS shuffles them")
+    same = [check(info, jobs, existing) for existing in args.check]
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    if lines or missing or not all(same):
+        raise SystemExit(2 if lines else 1)
+
+
+if __name__ == "__main__":
+    main()
