@@ -38,6 +38,8 @@ class DatasetInfo:
     val_lists: Tuple[str, ...] = ("val.list",)
     test_lists: Tuple[str, ...] = ("test.list",)
     expected: Mapping[str, int] = field(default_factory=dict)  # entries of the published lists
+    labelled_slices: Mapping[int, int] = field(default_factory=dict)  # --labelnum -> slices in the published list; 2-D
+    known_copies: Tuple[Tuple[str, ...], ...] = ()  # cases whose images are the same in the published data
 
     @property
     def num_classes(self) -> int:
@@ -66,6 +68,8 @@ DATASETS = {
             labelnum_unit="per cent",
             protocols={1: 1, 5: 3, 10: 7, 20: 14, 30: 21, 40: 28, 50: 35, 100: None},
             expected={"train": 1312, "val": 20, "test": 40},
+            labelled_slices={1: 32, 5: 68, 10: 136, 20: 256, 30: 396, 40: 512, 50: 664, 100: 1312},
+            known_copies=(("patient074", "patient076"),),  # one scan, annotated twice; both train
         ),
         DatasetInfo(
             name="Synapse",
@@ -80,6 +84,7 @@ DATASETS = {
             labelnum_unit="per cent",
             protocols={5: _SYNAPSE_5, 10: _SYNAPSE_10, 20: _SYNAPSE_20, 100: None},
             expected={"train": 2211, "test": 12},
+            labelled_slices={5: 153, 10: 249, 20: 470, 100: 2211},
         ),
         DatasetInfo(
             name="LA",
@@ -163,6 +168,11 @@ def find_root(info: DatasetInfo, root_path: Optional[str] = None) -> Path:
 def case_of(entry: str) -> str:
     """The case of a list's entry: patient001_frame01_slice_3 -> patient001, case0005_slice012 -> case0005."""
     return re.sub(r"(_frame\d+)?(_slice_?\d+)?$", "", entry)
+
+
+def volume_of(entry: str) -> str:
+    """The volume of a list's entry: patient001_frame01_slice_3 -> patient001_frame01, a volume's own name as it is."""
+    return re.sub(r"_slice_?\d+$", "", entry)
 
 
 def slice_number(entry: str) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Iterator, Optional, Sequence
 
 import h5py
 import numpy as np
@@ -73,7 +73,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) if kind == "npz" else h5py.File(path, "r") as file:
             return {key: np.asarray(file[key][()]) for key in ("image", "label") if key in file}
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, RuntimeError, TypeError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: not a readable {kind} file, copy or prepare it again ({error})") from error
 
 
@@ -97,33 +97,47 @@ def read_case(
 
 def check_case(path, arrays: dict, dims: int, num_classes: int, label_required: bool, unit_range: bool):
     """The checks of `read_case` on what a file held."""
+    for problem in case_problems(arrays, dims, num_classes, label_required, unit_range):
+        raise InputError(f"{path}: {problem}")
+    label = arrays.get("label")
+    if label is not None:
+        label = np.where(label < 0, 0, label).astype(np.uint8)
+    return arrays["image"].astype(np.float32, copy=False), label
+
+
+def case_problems(arrays: dict, dims: int, num_classes: int, label_required: bool, unit_range: bool) -> Iterator[str]:
+    """All that is wrong with what a file held, a phrase each; looked for one after the other, as they are asked for."""
     for key in ("image", "label") if label_required else ("image",):
         if key not in arrays:
-            raise InputError(f"{path}: no '{key}' in this file, it holds {sorted(arrays) or 'neither image nor label'}")
-    image, label = arrays["image"], arrays.get("label")
+            yield f"no '{key}' in this file, it holds {sorted(arrays) or 'neither image nor label'}"
+    image, label = arrays.get("image"), arrays.get("label")
+    if image is not None:
+        yield from _image_problems(image, dims, unit_range)
+    if label is not None:
+        if image is not None and label.shape != image.shape:
+            yield f"image {image.shape} and label {label.shape} differ in shape"
+        yield from _label_problems(label, num_classes)
+
+
+def _image_problems(image: np.ndarray, dims: int, unit_range: bool) -> Iterator[str]:
     if image.ndim != dims:
         kind = {2: "a slice (H, W)", 3: "a volume with three axes"}[dims]
-        raise InputError(f"{path}: expected {kind}, got an image of shape {image.shape}; check the list")
+        yield f"expected {kind}, got an image of shape {image.shape}; check the list"
     if image.size == 0 or image.dtype.kind not in "fiu":
-        raise InputError(f"{path}: an image of numbers is needed, got {image.dtype} of shape {image.shape}")
-    if label is not None and label.shape != image.shape:
-        raise InputError(f"{path}: image {image.shape} and label {label.shape} differ in shape")
+        yield f"an image of numbers is needed, got {image.dtype} of shape {image.shape}"
+        return
     image = image.astype(np.float32, copy=False)
     if not np.isfinite(image).all():
-        raise InputError(f"{path}: the image holds NaN or infinite values, prepare it again")
-    if unit_range and not (-1e-3 <= image.min() and image.max() <= 1 + 1e-3):
-        raise InputError(
-            f"{path}: image values from {image.min():g} to {image.max():g}, expected [0, 1]; "
+        yield "the image holds NaN or infinite values, prepare it again"
+    elif unit_range and not (-1e-3 <= image.min() and image.max() <= 1 + 1e-3):
+        yield (
+            f"image values from {image.min():g} to {image.max():g}, expected [0, 1]; "
             "scale the whole volume by its minimum and maximum"
         )
-    if label is not None:
-        label = _check_label(path, label, num_classes)
-    return image, label
 
 
-def _check_label(path, label: np.ndarray, num_classes: int) -> np.ndarray:
+def _label_problems(label: np.ndarray, num_classes: int) -> Iterator[str]:
     if label.dtype.kind not in "fiub" or (label.dtype.kind == "f" and not np.array_equal(label, np.rint(label))):
-        raise InputError(f"{path}: labels must be whole numbers, got {label.dtype}")
-    if label.max() >= num_classes:
-        raise InputError(f"{path}: label {label.max():g} found, this dataset has the classes 0 to {num_classes - 1}")
-    return np.where(label < 0, 0, label).astype(np.uint8)
+        yield f"labels must be whole numbers, got {label.dtype}"
+    elif label.size and label.max() >= num_classes:
+        yield f"label {label.max():g} found, this dataset has the classes 0 to {num_classes - 1}"

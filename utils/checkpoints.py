@@ -17,11 +17,15 @@ CHECKPOINT, PREVIOUS = "checkpoint.pth", "checkpoint_prev.pth"
 
 def _write(path: Path, mode: str, fill: Callable[[Any], None]) -> None:
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, mode) as file:
-        fill(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, mode) as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def save_tensors(data: dict, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import html
 import json
@@ -22,7 +21,8 @@ from dataloaders.datasets import get_dataset  # noqa: E402
 from dataloaders.errors import InputError  # noqa: E402
 from dataloaders.training_data import open_volumes  # noqa: E402
 from utils.checkpoints import save_text  # noqa: E402
-from utils.panels import PALETTE, overlay  # noqa: E402
+from utils.pages import html_image, html_page  # noqa: E402
+from utils.panels import PALETTE, overlay, window  # noqa: E402
 from utils.reports import format_table, published_row, published_rows, table_header, table_row  # noqa: E402
 from utils.run_folder import read_metrics  # noqa: E402
 
@@ -119,8 +119,7 @@ def planes(case, pred: np.ndarray, dims: int) -> list[tuple[str, np.ndarray, np.
     """(name, image, truth, prediction) of the planes with the most foreground: one slice in 2-D data, three in 3-D."""
     image = case.image
     if dims == 3:
-        low, high = np.percentile(image, (1, 99))
-        image = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
+        image = window(image)
     mask = case.label > 0 if (case.label > 0).any() else pred > 0
     found = []
     for axis in range(3) if dims == 3 else (0,):
@@ -161,14 +160,6 @@ def draw_cases(folder: Path):
     return figure
 
 
-STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; }
-pre { overflow-x: auto; padding: 1em; border: 1px solid #8886; border-radius: 6px; font-size: 13px; }
-img { max-width: 100%; background: white; border-radius: 6px; }
-"""
-
-
 def render_page(path: Path, tested: Sequence[Path], pictures: Sequence[tuple[str, Path]]) -> str:
     """One HTML page that needs no other file: table, pictures, flags."""
     config = json.loads((path / "config.json").read_text()) if (path / "config.json").exists() else {}
@@ -186,17 +177,10 @@ def render_page(path: Path, tested: Sequence[Path], pictures: Sequence[tuple[str
             notes += f" best: chosen by {summaries[0]['selection']}; last: the end of training."
         parts += [f"<pre>{html.escape(format_table(rows))}</pre>", f"<p>{html.escape(notes)}</p>"]
     for title, picture in pictures:
-        data = base64.b64encode(picture.read_bytes()).decode()
-        parts += [
-            f"<h2>{html.escape(title)}</h2>",
-            f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">',
-        ]
+        parts += [f"<h2>{html.escape(title)}</h2>", html_image(picture.read_bytes(), "png", title)]
     if config:
         parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(json.dumps(config, indent=2))}</pre>"]
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(_title(path, config))}</title>'
-        f"<style>{STYLE}</style>\n" + "\n".join(parts) + "</html>\n"
-    )
+    return html_page(_title(path, config), parts)
 
 
 def _title(path: Path, config: dict) -> str:

@@ -17,6 +17,12 @@ PALETTE = np.array(
 ) / 255  # fmt: skip
 
 
+def window(image: np.ndarray) -> np.ndarray:
+    """Grey levels between the 1st and the 99th percentile scaled to [0, 1], the rest clipped."""
+    low, high = np.percentile(image, (1, 99))
+    return np.clip((image - low) / max(high - low, 1e-6), 0, 1)
+
+
 def overlay(image: np.ndarray, label: np.ndarray, opacity: float = 0.6) -> np.ndarray:
     """A grey image (H, W) in [0, 1] with its labels (H, W) in colour: float32 (H, W, 3) in [0, 1]."""
     grey = np.repeat(np.clip(image, 0, 1)[..., None], 3, axis=-1).astype(np.float32)

@@ -1,3 +1,4 @@
+import errno
 import os
 import pickle
 
@@ -5,7 +6,7 @@ import pytest
 import torch
 
 from dataloaders.errors import InputError
-from utils.checkpoints import load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from utils.checkpoints import load_checkpoint, load_tensors, save_checkpoint, save_tensors, save_text
 
 
 def test_previous_one_is_kept_and_a_truncated_one_is_named_and_passed_over(tmp_path):
@@ -63,3 +64,17 @@ def test_pickled_code_never_runs(tmp_path, capfd):
         with pytest.raises(InputError, match=f"{name}: damaged or not a file of plain tensors"):
             load_tensors(tmp_path / name)
     assert "unsafe" not in capfd.readouterr().out
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
+    """As on a full disk."""
+    path = tmp_path / "page.html"
+    save_text("old", path)
+
+    def full(number):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_text("new", path)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
