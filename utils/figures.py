@@ -7,7 +7,7 @@ import csv
 import html
 import json
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Sequence
 
 import h5py
 import matplotlib
@@ -23,8 +23,16 @@ from dataloaders.errors import InputError  # noqa: E402
 from dataloaders.training_data import open_volumes  # noqa: E402
 from utils.checkpoints import save_text  # noqa: E402
 from utils.panels import PALETTE, overlay  # noqa: E402
-from utils.reports import format_table, published_row, published_rows, table_header, table_row  # noqa: E402
+from utils.reports import (  # noqa: E402
+    footnotes,
+    format_table,
+    published_row,
+    published_rows,
+    table_header,
+    table_row,
+)
 from utils.run_folder import read_metrics  # noqa: E402
+from utils.runs import Run, describe_run  # noqa: E402
 
 # Kinds of error, in colours that the palette of classes does not use.
 ERRORS = {"missed": (0.84, 0.15, 0.16), "added": (0.12, 0.47, 0.96), "wrong class": (0.99, 0.99, 0.99)}
@@ -177,14 +185,11 @@ def render_page(path: Path, tested: Sequence[Path], pictures: Sequence[tuple[str
         summaries = [json.loads((folder / "summary.json").read_text()) for folder in tested]
         rows = [table_header(summaries[0]["classes"], summaries[0]["unit"])]
         rows += [table_row(folder.name, summary) for folder, summary in zip(tested, summaries)]
-        flags = config.get("flags", {})
-        labelnum: Optional[int] = None if flags.get("labeled_cases") else flags.get("labelnum")
-        for row in published_rows(summaries[0]["dataset"], [(config.get("method"), labelnum)]):
+        run = describe_run(path) or Run(path, path.name, path.name, {})
+        for row in published_rows(summaries[0]["dataset"], [(run.method, run.labelnum, run.preset)]):
             rows.append(published_row(row, summaries[0]["classes"]))
-        notes = f"{summaries[0]['cases']} test volumes; mean ± standard deviation over cases; empty: missed classes."
-        if summaries[0].get("selection"):
-            notes += f" best: chosen by {summaries[0]['selection']}; last: the end of training."
-        parts += [f"<pre>{html.escape(format_table(rows))}</pre>", f"<p>{html.escape(notes)}</p>"]
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in footnotes(summaries))
+        parts += [f"<pre>{html.escape(format_table(rows))}</pre>", f"<ol>{notes}</ol>"]
     for title, picture in pictures:
         data = base64.b64encode(picture.read_bytes()).decode()
         parts += [
