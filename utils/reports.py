@@ -130,7 +130,8 @@ def read_results(folder: Path) -> Results:
         with open(path, newline="") as file:
             rows = list(csv.DictReader(file))
         cases = list(dict.fromkeys(row["case"] for row in rows))
-        if [(row["case"], row["class"]) for row in rows] != [(case, label) for case in cases for label in classes]:
+        names = [(row["case"], row["class"]) for row in rows]
+        if len(cases) != summary["cases"] or names != [(case, label) for case in cases for label in classes]:
             raise ValueError(f"expected a row for each case and each of {', '.join(classes)}, in this order")
         tables = {
             name: np.array([float(row[name] or "nan") for row in rows]).reshape(len(cases), len(classes))
