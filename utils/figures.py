@@ -7,7 +7,7 @@ import csv
 import html
 import json
 from pathlib import Path
-from typing import Sequence
+from typing import Mapping, Sequence
 
 import h5py
 import matplotlib
@@ -52,7 +52,7 @@ def plot_run(path: Path) -> Path:
     if metrics:
         pictures.append(("Training", save(draw_curves(metrics), path / "figures" / "curves.png")))
     for folder in tested:
-        picture = save(draw_cases(folder), folder / "figures" / "cases.png")
+        picture = save(draw_cases(folder, pick_cases(folder)), folder / "figures" / "cases.png")
         pictures.append((f"{folder.name}: best, median and worst case by Dice", picture))
     page = path / "report.html"
     save_text(render_page(path, tested, pictures), page)
@@ -65,6 +65,54 @@ def save(figure, path: Path) -> Path:
     figure.savefig(path, dpi=110, bbox_inches="tight", facecolor="white")
     plt.close(figure)
     return path
+
+
+def draw_boxes(classes: Sequence[str], scores: Mapping[str, np.ndarray]):
+    """Dice over the test cases as box plots, a panel a class, a box a setting. scores: name -> (cases, classes)."""
+    columns = min(len(classes), 4)
+    rows = -(-len(classes) // columns)
+    size = (columns * max(2.4, 0.45 * len(scores) + 0.8), rows * 3.6)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
+    for index, axis in enumerate(axes.flat):
+        if index >= len(classes):
+            axis.axis("off")
+            continue
+        colour = PALETTE[(index + 1) % len(PALETTE)]
+        boxes = axis.boxplot(
+            [table[:, index][~np.isnan(table[:, index])] for table in scores.values()], patch_artist=True, widths=0.6
+        )
+        for box in boxes["boxes"]:
+            box.set_facecolor((*colour, 0.6))
+        axis.set_title(classes[index])
+        axis.set_xticks(range(1, len(scores) + 1), list(scores), rotation=45, ha="right", fontsize=8)
+        axis.grid(axis="y", alpha=0.3)
+    axes[0, 0].set_ylabel("Dice")
+    axes[0, 0].set_ylim(0, 1)
+    figure.tight_layout()
+    return figure
+
+
+def draw_runs(runs: Mapping[str, Sequence[Sequence[dict]]]):
+    """Total loss and validation Dice over the iterations: a colour a setting, a line a run. Rows of metrics.jsonl."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.8))
+    for number, (name, of_setting) in enumerate(runs.items()):
+        for index, rows in enumerate(of_setting):
+            for axis, key in zip(axes, ("loss/total", "val/dice")):
+                points = [(row["iteration"], row[key]) for row in rows if key in row]
+                style = {
+                    "color": plt.cm.tab20(number % 20),
+                    "linewidth": 1.2,
+                    "marker": "." if len(points) < 20 else "",
+                }
+                axis.plot(*zip(*points) if points else ([], []), label="" if index else name, **style)
+    for axis, title in zip(axes, ("loss, as summed", "validation Dice")):
+        axis.set_title(title)
+        axis.set_xlabel("iteration")
+        axis.grid(alpha=0.3)
+    axes[1].set_ylim(0, 1)
+    axes[1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.tight_layout()
+    return figure
 
 
 def draw_curves(rows: Sequence[dict]):
@@ -94,13 +142,18 @@ def draw_curves(rows: Sequence[dict]):
     return figure
 
 
-def pick_cases(folder: Path) -> dict[str, tuple[str, float]]:
-    """The cases with the best, median and worst mean Dice of a test's per_case.csv: title -> (case, Dice)."""
+def rank_cases(folder: Path) -> list[tuple[float, str]]:
+    """(mean Dice, case) of a test's per_case.csv, best first."""
     scores: dict[str, list] = {}
     with open(folder / "per_case.csv", newline="") as file:
         for row in csv.DictReader(file):
             scores.setdefault(row["case"], []).append(float(row["dice"]))
-    ranked = sorted(((float(np.mean(values)), case) for case, values in scores.items()), reverse=True)
+    return sorted(((float(np.mean(values)), case) for case, values in scores.items()), reverse=True)
+
+
+def pick_cases(folder: Path) -> dict[str, tuple[str, float]]:
+    """The cases with the best, median and worst mean Dice of a test: title -> (case, Dice)."""
+    ranked = rank_cases(folder)
     places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
     chosen: dict[str, tuple[str, float]] = {}
     for title, place in places.items():
@@ -138,13 +191,13 @@ def planes(case, pred: np.ndarray, dims: int) -> list[tuple[str, np.ndarray, np.
     return found
 
 
-def draw_cases(folder: Path):
-    """A row a case and plane: image, ground truth, prediction, errors."""
+def draw_cases(folder: Path, chosen: dict[str, tuple[str, float]]):
+    """A row a case and plane: image, ground truth, prediction, errors. chosen: title -> (case, Dice)."""
     summary = json.loads((folder / "summary.json").read_text())
     info = get_dataset(summary["dataset"])
     volumes = open_volumes(info, Path(summary["root"]), Path(summary["test_list"]))
     rows = []
-    for title, (name, dice) in pick_cases(folder).items():
+    for title, (name, dice) in chosen.items():
         case = volumes[volumes.names.index(name)]
         with h5py.File(folder / "predictions" / f"{name}.h5", "r") as file:
             pred = file["prediction"][()]
@@ -159,21 +212,33 @@ def draw_cases(folder: Path):
         )
         titles = f"{title}\n{where}", "ground truth", f"prediction, Dice {dice:.3f}", "errors"
         for axis, picture, text in zip(row, pictures, titles):
-            axis.imshow(np.clip(picture, 0, 1), interpolation="nearest")
+            axis.imshow(np.clip(picture, 0, 1), interpolation="none")
             axis.set_title(text, fontsize=9)
             axis.axis("off")
     handles = [Patch(color=PALETTE[index + 1], label=label) for index, label in enumerate(info.classes)]
     handles += [Patch(facecolor=colour, edgecolor="grey", label=name) for name, colour in ERRORS.items()]
-    figure.tight_layout()
-    figure.legend(handles=handles, loc="upper center", ncol=6, fontsize=9, bbox_to_anchor=(0.5, 0.0))
+    figure.tight_layout(h_pad=2)
+    figure.legend(handles=handles, loc="upper center", ncol=6, fontsize=9, bbox_to_anchor=(0.5, 0.0), frameon=False)
     return figure
 
 
+# For light and dark screens: the browser's own colours, borders in half-transparent grey.
 STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; }
 pre { overflow-x: auto; padding: 1em; border: 1px solid #8886; border-radius: 6px; font-size: 13px; }
 img { max-width: 100%; background: white; border-radius: 6px; }
+svg { max-width: 100%; height: auto; }
+.wide { overflow-x: auto; margin: 1em 0; }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; white-space: nowrap; }
+caption { text-align: left; white-space: normal; padding: 0.5em 0; font-size: 14px; }
+th, td { text-align: right; padding: 0.25em 0.7em; border-bottom: 1px solid #8884; }
+th { border-bottom: 2px solid #888a; }
+th:first-child, td:first-child { text-align: left; }
+tr.published { font-style: italic; opacity: 0.75; }
+ol, .small { font-size: 13px; }
+code { overflow-wrap: anywhere; }
+summary { cursor: pointer; padding: 0.3em 0; }
 """
 
 
@@ -185,7 +250,7 @@ def render_page(path: Path, tested: Sequence[Path], pictures: Sequence[tuple[str
         summaries = [json.loads((folder / "summary.json").read_text()) for folder in tested]
         rows = [table_header(summaries[0]["classes"], summaries[0]["unit"])]
         rows += [table_row(folder.name, summary) for folder, summary in zip(tested, summaries)]
-        run = describe_run(path) or Run(path, path.name, path.name, {})
+        run = describe_run(path) or Run(path, path.name, path.name, {}, path)
         for row in published_rows(summaries[0]["dataset"], [(run.method, run.labelnum, run.preset)]):
             rows.append(published_row(row, summaries[0]["classes"]))
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in footnotes(summaries))

@@ -183,18 +183,18 @@ def table_row(
     return [name, *cells, str(sum(summary["empty_predictions"].values()))]
 
 
+def over_runs(values: Iterable[Optional[float]]) -> tuple[Optional[float], Optional[float]]:
+    """Mean and sample standard deviation of the runs' values that are defined; None where too few are."""
+    array = np.array([np.nan if value is None else value for value in values], dtype=float)
+    return _number(defined_mean(array)), spread(array)
+
+
 def over_runs_row(name: str, summaries: Sequence[dict], columns: Sequence[str] = tuple(COLUMNS)) -> list[str]:
     """Mean ± sample standard deviation over runs (seeds) of one setting; of a single run the mean alone."""
-
-    def over_runs(pick, metric):
-        values = np.array(
-            [np.nan if pick(s["metrics"]) is None else pick(s["metrics"]) for s in summaries], dtype=float
-        )
-        return _cell(_number(defined_mean(values)), spread(values), metric)
-
-    cells = [over_runs(lambda metrics, metric=metric: metrics[metric]["mean"], metric) for metric in columns]
+    metrics = [summary["metrics"] for summary in summaries]
+    cells = [_cell(*over_runs(entry[metric]["mean"] for entry in metrics), metric) for metric in columns]
     for label in summaries[0]["classes"]:
-        cells.append(over_runs(lambda metrics, label=label: metrics["dice"]["by_class"][label]["mean"], "dice"))
+        cells.append(_cell(*over_runs(entry["dice"]["by_class"][label]["mean"] for entry in metrics), "dice"))
     return [name, *cells, str(sum(sum(summary["empty_predictions"].values()) for summary in summaries))]
 
 
@@ -228,13 +228,13 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def footnotes(summaries: Sequence[dict]) -> list[str]:
+def footnotes(summaries: Sequence[dict], spread_over: str = "standard deviation over cases") -> list[str]:
     """What a reader has to know to trust a table of these summaries, all of one dataset, test list and rule."""
     first = summaries[0]
     info = DATASETS[first["dataset"]]
     undefined = "undefined and left out" if first["empty_rule"] == "ours" else "0, as in the releases (--empty release)"
     notes = [
-        f"{info.name}, {first['cases']} test volumes; mean ± standard deviation over cases; classes by label "
+        f"{info.name}, {first['cases']} test volumes; mean ± {spread_over}; classes by label "
         "value: " + ", ".join(f"{index + 1} {label}" for index, label in enumerate(info.classes)),
         f"empty: predictions that miss a class the case has; distances to an empty mask are {undefined}",
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Sequence
 
 from dataloaders.datasets import get_dataset
 from dataloaders.errors import InputError
@@ -19,6 +19,7 @@ class Run:
     name: str
     group: str
     weights: dict[str, Path]  # "best", "last" or a bare file's stem -> file
+    folder: Path  # the seed's, above the folder of a stage
     seed: str = ""  # of its folder's name
     method: Optional[str] = None
     labelnum: Optional[int] = None
@@ -47,7 +48,8 @@ def find_runs(folder: Path, dataset: str) -> list[Run]:
         return runs
     bare = sorted(path for path in folder.glob("*.pth") if not path.name.startswith("checkpoint"))
     if bare:
-        return [Run(folder, folder.resolve().name, folder.resolve().name, {path.stem: path for path in bare})]
+        name = folder.resolve().name
+        return [Run(folder, name, name, {path.stem: path for path in bare}, folder)]
     raise InputError(
         f"{folder}: no weights found (looked for best.pth and last.pth in it and below, and *.pth in it); {advice}"
     )
@@ -69,11 +71,24 @@ def describe_run(path: Path) -> Optional[Run]:
     group = folder.parent.name if seed else folder.name
     name = " ".join(part for part in (group, seed, stage if stage == "pretrain" else "") if part)
     if not flags:
-        return Run(path, name, group, weights, seed)
+        return Run(path, name, group, weights, folder, seed)
     labelnum = None if flags.get("labeled_cases") is not None else flags.get("labelnum")
     patch = "x".join(str(size) for size in config["dataset"]["patch_size"])
     training = (
         f"{len(config['labelled_cases'])} labelled cases, {flags['max_iterations']} iterations, "
         f"batch {flags['batch_size']}, {patch}, seed {flags['seed']}, code {config['commit'][:10]}"
     )
-    return Run(path, name, group, weights, seed, config["method"], labelnum, flags.get("preset"), config, training)
+    preset = flags.get("preset")
+    return Run(path, name, group, weights, folder, seed, config["method"], labelnum, preset, config, training)
+
+
+def training_notes(runs: Sequence[Run], summaries: Sequence[dict]) -> list[str]:
+    """A footnote for each run that tells how its weights were trained."""
+    notes = []
+    for run in runs:
+        if run.training:
+            made = [
+                f"{s['run'].split()[-1]} at {s['iteration']}" for s in summaries if s["run"].startswith(run.name + " ")
+            ]
+            notes.append(f"{run.name}: {run.training}; weights of iteration: {', '.join(made)}")
+    return notes

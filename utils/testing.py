@@ -30,7 +30,7 @@ from utils.reports import (
     write_results,
 )
 from utils.run_folder import command_line, environment
-from utils.runs import Run, find_runs
+from utils.runs import find_runs, training_notes
 from utils.weights import fit_weights, infer_network, load_weights
 
 # (network in eval mode, dataset, patch size, flags) -> the function from an image to its label map
@@ -110,7 +110,7 @@ def run_tests(args: argparse.Namespace, make_predict: MakePredictor, windows: st
     published = published_rows(info.name, settings)
     rows += [published_row(row, info.classes, args.columns) for row in published]
     print("\n" + format_table(rows))
-    notes = footnotes(summaries) + _training_notes(runs, summaries)
+    notes = footnotes(summaries) + training_notes(runs, summaries)
     known = {(row["method"], row["labelnum"], row.get("preset")) for row in published}
     unpublished = [group for setting, group in settings.items() if setting[1] is not None and setting not in known]
     if unpublished:
@@ -170,15 +170,3 @@ def score_weights(
     predict = make_predict(net.to(device).eval(), info, patch_size, args)
     evaluated = evaluate(predict, volumes, unit=args.unit, spacing=args.spacing)
     return write_results(folder, evaluated, info.classes, args.empty, about)
-
-
-def _training_notes(runs: list[Run], summaries: list[dict]) -> list[str]:
-    """A footnote for each run that tells how its weights were trained."""
-    notes = []
-    for run in runs:
-        if run.training:
-            made = [
-                f"{s['run'].split()[-1]} at {s['iteration']}" for s in summaries if s["run"].startswith(run.name + " ")
-            ]
-            notes.append(f"{run.name}: {run.training}; weights of iteration: {', '.join(made)}")
-    return notes
