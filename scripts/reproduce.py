@@ -20,18 +20,26 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import Sequence
 
 sys.path.insert(
     0, str(Path(__file__).resolve().parent.parent)
 )  # scripts run from anywhere: the root holds the packages
 
+import test_2d  # noqa: E402
+import test_3d  # noqa: E402
 from dataloaders.datasets import find_root, get_dataset  # noqa: E402
 from scripts.jobs import Job, card  # noqa: E402
 from scripts.launchers import run_cluster, run_local  # noqa: E402
 from scripts.make_phantom import make_phantom  # noqa: E402
+from scripts.make_tables import SUFFIXES, render  # noqa: E402
 from scripts.rows import SMOKE_FLAGS, SMOKE_PHANTOMS, TARGETS  # noqa: E402
+from utils.checkpoints import save_text  # noqa: E402
 from utils.device import describe_device, pick_device  # noqa: E402
 from utils.options import Parser, not_negative, one_line_errors  # noqa: E402
+from utils.settings import Setting, find_settings  # noqa: E402
+from utils.tables import as_text, make_blocks  # noqa: E402
+from utils.verification import verify_run  # noqa: E402
 
 SEEDS = (1337, 1, 2, 3, 4, 5, 6, 7, 8, 9)
 
@@ -168,9 +176,45 @@ def run(args: argparse.Namespace, jobs: list[Job]) -> dict[Job, str]:
     return failures
 
 
+def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, str]) -> None:
+    """The tables of these jobs' runs, printed and in all formats; settings without a test say why."""
+    folders = [job.folder for job in jobs if job.is_tested]
+    settings = find_settings(folders) if folders else []
+    known = {(setting.dataset, setting.name) for setting in settings}
+    for job in jobs:
+        name = job.folder.parent.name
+        if (job.row.dataset, name) not in known:
+            known.add((job.row.dataset, name))
+            status = "failed" if job in failures else "not measured"
+            settings.append(Setting(name, job.row.dataset, job.method, job.row.labelnum, job.row.preset, status=status))
+    blocks = make_blocks(settings)
+    print("\n" + as_text(blocks))
+    base = Path(args.output_dir) / "tables" / "_".join(args.targets)
+    base.parent.mkdir(parents=True, exist_ok=True)
+    for format, suffix in SUFFIXES.items():
+        save_text(render(blocks, format), base.with_suffix(suffix))
+        print(f"{format}: {base.with_suffix(suffix)}")
+
+
+def verify(paths: Sequence[Path]) -> int:
+    """Say of every test below these folders whether it is what its weights give; 1 if one is not."""
+    wrong = 0
+    for path in paths:
+        for stored, found in verify_run(path, {2: test_2d.predictor, 3: test_3d.predictor}):
+            wrong += bool(found)
+            dice = stored.summary["metrics"]["dice"]["mean"]
+            same = f"the same: {len(stored.cases)} cases, {len(stored.tables)} metrics, Dice {dice * 100:.2f} %"
+            print(f"{stored.folder}: {'DIFFERS' if found else same}", flush=True)
+            for line in found:
+                print(f"    {line}")
+    return 1 if wrong else 0
+
+
 @one_line_errors
 def main(argv=None):
     args = parse_args(argv)
+    if args.verify:
+        return verify(args.verify)
     jobs = plan(args)
     if args.dry_run:
         return dry_run(jobs)
@@ -179,6 +223,7 @@ def main(argv=None):
     if "interrupted" in failures.values():
         print("interrupted: the same command goes on from here")
         return 130
+    write_tables(args, jobs, failures)
     for job, failure in failures.items():
         print(f"FAILED: {job.name}: {failure}\n    whole log: {job.log}")
     return 1 if failures else 0

@@ -78,9 +78,8 @@ def draw_boxes(classes: Sequence[str], scores: Mapping[str, np.ndarray]):
             axis.axis("off")
             continue
         colour = PALETTE[(index + 1) % len(PALETTE)]
-        boxes = axis.boxplot(
-            [table[:, index][~np.isnan(table[:, index])] for table in scores.values()], patch_artist=True, widths=0.6
-        )
+        columns_of = [table[:, index][~np.isnan(table[:, index])] for table in scores.values()]
+        boxes = axis.boxplot(columns_of, patch_artist=True, widths=0.6, medianprops={"color": "black"})
         for box in boxes["boxes"]:
             box.set_facecolor((*colour, 0.6))
         axis.set_title(classes[index])
@@ -95,16 +94,14 @@ def draw_boxes(classes: Sequence[str], scores: Mapping[str, np.ndarray]):
 def draw_runs(runs: Mapping[str, Sequence[Sequence[dict]]]):
     """Total loss and validation Dice over the iterations: a colour a setting, a line a run. Rows of metrics.jsonl."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.8))
+    colours = plt.cm.tab10 if len(runs) <= 10 else plt.cm.tab20
     for number, (name, of_setting) in enumerate(runs.items()):
         for index, rows in enumerate(of_setting):
             for axis, key in zip(axes, ("loss/total", "val/dice")):
                 points = [(row["iteration"], row[key]) for row in rows if key in row]
-                style = {
-                    "color": plt.cm.tab20(number % 20),
-                    "linewidth": 1.2,
-                    "marker": "." if len(points) < 20 else "",
-                }
-                axis.plot(*zip(*points) if points else ([], []), label="" if index else name, **style)
+                style = {"color": colours(number % colours.N), "linewidth": 1.2}
+                style.update(label="_" if index else name, marker="." if len(points) < 20 else "")
+                axis.plot(*zip(*points) if points else ([], []), **style)
     for axis, title in zip(axes, ("loss, as summed", "validation Dice")):
         axis.set_title(title)
         axis.set_xlabel("iteration")

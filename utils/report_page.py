@@ -95,10 +95,8 @@ def _story(setting: Setting, run: Run) -> str:
     """How a run was made and tested."""
     config = run.config
     summaries = [test.summary for tests in setting.tests.values() for test in tests if test.folder.parent == run.path]
-    lines = [
-        ("train", config.get("command")),
-        ("test", next((s["command"] for s in summaries if "command" in s), None)),
-    ]
+    tested_by = [summary["command"] for summary in summaries if "command" in summary]
+    lines = [("train", config.get("command")), *(("test", command) for command in dict.fromkeys(tested_by))]
     changed = " with uncommitted changes" if config.get("uncommitted_changes") else ""
     lines.append(("commit", f"{config.get('commit', 'not recorded')}{changed}"))
     lines.append(("device", config.get("device")))
