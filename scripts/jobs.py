@@ -149,7 +149,8 @@ class Job:
         stages = [(stage.folder.name, self.done(stage), stage.iterations) for stage in self.stages]
         if not any(done for _, done, _ in stages):
             return "not started"
-        return ", ".join(f"{name}: iteration {done} of {total}" for name, done, total in stages)
+        named = [f"{name} " if len(stages) > 1 else "" for name, *_ in stages]
+        return ", ".join(f"{name}iteration {done} of {total}" for name, (_, done, total) in zip(named, stages))
 
     def hours_left(self, device: str) -> Optional[float]:
         """Estimated from runs below --output_dir that had this work on this device; None where none was measured.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import queue
+import shutil
 import signal
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -80,11 +82,12 @@ def run_cluster(
     except (RuntimeError, NameError, TypeError, AssertionError) as error:
         raise InputError(f"--launcher slurm: {str(error).splitlines()[0]}") from error
 
+    job_class = submitit.SlurmJob if cluster == "slurm" else submitit.LocalJob
     waiting = {}
     for path in sorted(folder.glob("*_submitted.pkl")):
-        submitted = executor.job_class(folder, path.name[: -len("_submitted.pkl")])
+        submitted = job_class(folder, path.name[: -len("_submitted.pkl")])
         job = DelayedSubmission.load(path).args[0]
-        if job in jobs and job not in waiting.values() and not submitted.done():
+        if job in jobs and job not in waiting.values() and not has_ended(submitted):
             print(f"{job.name}: cluster job {submitted.job_id} of an earlier call is waited for", flush=True)
             waiting[submitted] = job
     new = [job for job in jobs if job not in waiting.values()]
@@ -94,13 +97,26 @@ def run_cluster(
             print(f"{job.name}: {job.state}; cluster job {submitted.job_id}; log: {job.log}", flush=True)
             waiting[submitted] = job
     while waiting:
-        for submitted in [submitted for submitted in waiting if submitted.done()]:
+        for submitted in [submitted for submitted in waiting if has_ended(submitted)]:
             job = waiting.pop(submitted)
             try:
-                outcome = submitted.result()
-            except (FailedJobError, UncompletedJobError) as error:
-                text = f"cluster job {submitted.job_id} {submitted.state}: {str(error).splitlines()[0]}"
-                outcome = Outcome(text + (f"\n{last_lines(job.log)}" if job.log.exists() else ""), float("nan"))
+                outcome = submitted.result() if submitted.done() else None
+            except (FailedJobError, UncompletedJobError):
+                outcome = None
+            if outcome is None:
+                lines = f"\n{last_lines(job.log)}" if job.log.exists() else ""
+                text = f"cluster job {submitted.job_id} ended without a result ({submitted.state}){lines}"
+                outcome = Outcome(text, float("nan"))
             yield job, outcome
         if waiting:
             time.sleep(poll_seconds)
+
+
+def has_ended(submitted) -> bool:
+    """Whether a cluster job is over; asks Slurm's queue where there is no accounting that knows its state."""
+    if submitted.done():
+        return True
+    if submitted.state != "UNKNOWN" or shutil.which("squeue") is None:
+        return False
+    queued = subprocess.run(["squeue", "--noheader", "--jobs", submitted.job_id], capture_output=True, text=True)
+    return submitted.done() or not queued.stdout.strip()
