@@ -41,7 +41,9 @@ def render(blocks: Sequence[Block], format: str) -> str:
 def main(argv=None):
     parser = Parser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="folders with tested runs")
-    parser.add_argument("--format", choices=tuple(SUFFIXES), default="markdown", help="(default: %(default)s)")
+    parser.add_argument(
+        "--format", choices=tuple(SUFFIXES), default="markdown", help="what to write (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: printed)")
     args = parser.parse_args(argv)
     text = render(make_blocks(find_settings(args.runs)), args.format)
