@@ -32,6 +32,13 @@ def list_hash(entries: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(entries).encode()).hexdigest()
 
 
+def hash_case(digest, image: np.ndarray, label: Optional[np.ndarray]) -> None:
+    """Feed a case as it was read, image float32 and label uint8 or None, with their shape, into a hashlib digest."""
+    digest.update(f"{image.shape} {label is not None}".encode())
+    for array in (image,) if label is None else (image, label):
+        digest.update(np.ascontiguousarray(array))
+
+
 def resolve(root: Path, templates: Sequence[str], entry: str) -> Optional[Path]:
     """The first of the templates' paths under `root` that exists for this entry, or None."""
     for template in templates:

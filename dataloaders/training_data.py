@@ -30,6 +30,7 @@ class TrainingData:
     selection: VolumeDataset
     selection_rule: str
     lists: dict[str, str]  # role -> SHA-256 of the entries used
+    hashes: dict[str, str]  # role -> SHA-256 of the images and labels as they were read
     summary: list[str]  # lines for the log
 
 
@@ -85,7 +86,7 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
     labelled = [index for index, entry in enumerate(entries) if case_of(entry) in names]
     taken = set(labelled)
     unlabelled = [index for index in range(len(entries)) if index not in taken]
-    selection.check()
+    selection_hash = selection.check()
     patch_size = tuple(args.patch_size or info.patch_size)
     if info.dims == 2:
         train = SliceDataset(paths, labelled, info, patch_size, args.seed, strong)
@@ -106,8 +107,9 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
         *_overlap_warnings(info, root, args, entries, selection.names),
     ]
     lists = {"train": list_hash(entries), "selection": list_hash(selection.names)}
+    hashes = {"train": train.sha256, "selection": selection_hash}
     return TrainingData(
-        info, root, patch_size, train, labelled, unlabelled, names, selection, selection_rule, lists, summary
+        info, root, patch_size, train, labelled, unlabelled, names, selection, selection_rule, lists, hashes, summary
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Sequence
 
@@ -20,7 +21,7 @@ from dataloaders.augmentation import (
     weak_index_maps,
 )
 from dataloaders.datasets import DatasetInfo
-from dataloaders.reading import read_case
+from dataloaders.reading import hash_case, read_case
 from dataloaders.seeding import generator
 
 
@@ -32,7 +33,7 @@ class TrainingSet(Dataset):
     zeros there and has_label False; `labelled` names the indices that must have one.
 
     All images lie end to end in one tensor, their labels in another, on one device: the CPU, where worker processes
-    share them, or, after `to`, where the network is.
+    share them, or, after `to`, where the network is. `sha256` is of the images and labels as they were read, in order.
     """
 
     def __init__(
@@ -41,11 +42,14 @@ class TrainingSet(Dataset):
         self.info, self.patch_size, self.seed = info, tuple(patch_size), seed
         must_have_label = set(labelled)
         cases, self.has_label, self.shapes = [], [], []
+        digest = hashlib.sha256()
         for index, path in enumerate(tqdm(paths, desc="reading training data", leave=False, disable=None)):
             case = read_case(path, info.dims, info.num_classes, index in must_have_label, info.dims == 2)
+            hash_case(digest, *case)
             cases.append(case)
             self.shapes.append(case[0].shape)
             self.has_label.append(case[1] is not None)
+        self.sha256 = digest.hexdigest()
         self.starts = [0, *np.cumsum([int(np.prod(shape)) for shape in self.shapes]).tolist()]
         self.images = torch.empty(self.starts[-1])
         self.labels = torch.zeros(self.starts[-1], dtype=torch.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -9,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dataloaders.datasets import DatasetInfo
-from dataloaders.reading import read_case, read_spacing
+from dataloaders.reading import hash_case, read_case, read_spacing
 
 
 class Case(NamedTuple):
@@ -46,14 +47,17 @@ class VolumeDataset:
     def __iter__(self) -> Iterator[Case]:
         return (self[index] for index in range(len(self)))
 
-    def check(self) -> None:
+    def check(self) -> str:
         """Read every case once and keep the first ones, as far as memory is meant for them: they are read many times.
 
-        Raises InputError at the first case that is not as it should be.
+        Returns the SHA-256 of the images and labels as they were read, in order. Raises InputError at the first case
+        that is not as it should be.
         """
-        left = self.KEEP_BYTES
+        left, digest = self.KEEP_BYTES, hashlib.sha256()
         for index in tqdm(range(len(self)), desc="checking volumes", unit="volume", leave=False, disable=None):
             case = self[index]
+            hash_case(digest, case.image, case.label)
             left -= case.image.nbytes + case.label.nbytes
             if left >= 0:
                 self.kept[index] = case
+        return digest.hexdigest()

@@ -1,5 +1,6 @@
 """What the tests share: the reference numbers, networks filled as they were made, small datasets."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,10 @@ import torch
 
 from networks import net_factory
 from scripts.make_phantom import make_phantom
+from utils.evaluation import CaseResult
+from utils.metrics import case_metrics
 from utils.prototypes import PrototypeMemory
+from utils.reports import write_results
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(2)
@@ -167,3 +171,46 @@ def kill_after():
         process.wait()
 
     return kill
+
+
+@pytest.fixture
+def tested_run(tmp_path):
+    """tested_run("Ours_MT_5", seed, offset, **flags) -> the folder of a run on ACDC with its tests, nothing trained.
+
+    Six volumes of three patients, label squares and predictions moved by a random shift; `offset` makes them worse.
+    """
+
+    def make(name, seed=1, offset=0, unit="voxel", method="Ours_MT", last=4, **flags):
+        run = tmp_path / "runs" / "ACDC" / name / f"seed_{seed}"
+        run.mkdir(parents=True)
+        preset = name.split("_5_")[1] if "_5_" in name else None
+        flags = {"labelnum": 5, "labeled_cases": None, "preset": preset, "seed": seed, "batch_size": 8, **flags}
+        flags = {"max_iterations": 4, **flags}
+        config = {"method": method, "flags": flags, "labelled_cases": ["patient001"], "commit": "c" * 40}
+        config.update(dataset={"patch_size": [32, 32]}, command=f"python train_{method}.py", versions={"torch": "2"})
+        (run / "config.json").write_text(json.dumps(config))
+        rows = [{"iteration": i, "loss/total": 1 / i, "val/dice": i / 9} for i in (1, 2, 3, 4)]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        for kind, iteration in (("best", 3), ("last", last)):
+            rng = np.random.default_rng([seed, iteration, len(name)])
+            about = {"dataset": "ACDC", "test_list_sha256": "t", "test_data_sha256": "d", "unit": unit, "nms": False}
+            about.update(root=str(tmp_path), test_list=str(tmp_path / "test.list"), selection="mean Dice on val.list")
+            about.update(run=f"{name} seed_{seed} {kind}", iteration=iteration, command="python test_2d.py")
+            evaluated = (_scored(case, rng, offset) for case in CASES)
+            write_results(run / f"test_{kind}", evaluated, ("RV", "Myo", "LV"), "ours", about)
+        return run
+
+    return make
+
+
+CASES = [f"patient{number:03d}_frame{frame:02d}" for number in (101, 102, 103) for frame in (1, 2)]
+
+
+def _scored(case, rng, offset):
+    """The result of one made-up case, and its prediction."""
+    label = np.zeros((1, 24, 24), np.uint8)
+    for index in (1, 2, 3):
+        label[0, 6 * index : 6 * index + 5, 4:16] = index
+    pred = np.roll(label, int(rng.integers(1, 4)) + offset, axis=2)
+    empties = (np.zeros(3, dtype=bool) for _ in range(2))
+    return CaseResult(case, case_metrics(pred, label, 4), *empties, 10.0), pred

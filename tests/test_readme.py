@@ -48,7 +48,7 @@ def test_every_script_exists_and_knows_its_flags(capsys):
                 continue
             script = "test_2d.py"
         if script not in flags_of:
-            flags_of[script] = set(re.findall(r"--[a-zA-Z_0-9]+", help_of(script, capsys)))
+            flags_of[script] = set(re.findall(r"--[a-zA-Z_0-9-]+", help_of(script, capsys)))
         flags = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}
         assert flags <= flags_of[script], command
 

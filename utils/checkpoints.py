@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -41,6 +42,15 @@ def save_text(text: str, path: Path) -> None:
 def save_json(data: dict, path: Path) -> None:
     """The same for JSON."""
     save_text(json.dumps(data, indent=2) + "\n", path)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(2**20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def load_tensors(path: Path) -> dict:

@@ -6,7 +6,7 @@ import csv
 import html
 import json
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Mapping, Sequence
 
 import h5py
 import matplotlib
@@ -23,8 +23,16 @@ from dataloaders.training_data import open_volumes  # noqa: E402
 from utils.checkpoints import save_text  # noqa: E402
 from utils.pages import html_image, html_page  # noqa: E402
 from utils.panels import PALETTE, overlay, window  # noqa: E402
-from utils.reports import format_table, published_row, published_rows, table_header, table_row  # noqa: E402
+from utils.reports import (  # noqa: E402
+    footnotes,
+    format_table,
+    published_row,
+    published_rows,
+    table_header,
+    table_row,
+)
 from utils.run_folder import read_metrics  # noqa: E402
+from utils.runs import Run, describe_run  # noqa: E402
 
 # Kinds of error, in colours that the palette of classes does not use.
 ERRORS = {"missed": (0.84, 0.15, 0.16), "added": (0.12, 0.47, 0.96), "wrong class": (0.99, 0.99, 0.99)}
@@ -44,7 +52,7 @@ def plot_run(path: Path) -> Path:
     if metrics:
         pictures.append(("Training", save(draw_curves(metrics), path / "figures" / "curves.png")))
     for folder in tested:
-        picture = save(draw_cases(folder), folder / "figures" / "cases.png")
+        picture = save(draw_cases(folder, pick_cases(folder)), folder / "figures" / "cases.png")
         pictures.append((f"{folder.name}: best, median and worst case by Dice", picture))
     page = path / "report.html"
     save_text(render_page(path, tested, pictures), page)
@@ -57,6 +65,51 @@ def save(figure, path: Path) -> Path:
     figure.savefig(path, dpi=110, bbox_inches="tight", facecolor="white")
     plt.close(figure)
     return path
+
+
+def draw_boxes(classes: Sequence[str], scores: Mapping[str, np.ndarray]):
+    """Dice over the test cases as box plots, a panel a class, a box a setting. scores: name -> (cases, classes)."""
+    columns = min(len(classes), 4)
+    rows = -(-len(classes) // columns)
+    size = (columns * max(2.4, 0.45 * len(scores) + 0.8), rows * 3.6)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
+    for index, axis in enumerate(axes.flat):
+        if index >= len(classes):
+            axis.axis("off")
+            continue
+        colour = PALETTE[(index + 1) % len(PALETTE)]
+        columns_of = [table[:, index][~np.isnan(table[:, index])] for table in scores.values()]
+        boxes = axis.boxplot(columns_of, patch_artist=True, widths=0.6, medianprops={"color": "black"})
+        for box in boxes["boxes"]:
+            box.set_facecolor((*colour, 0.6))
+        axis.set_title(classes[index])
+        axis.set_xticks(range(1, len(scores) + 1), list(scores), rotation=45, ha="right", fontsize=8)
+        axis.grid(axis="y", alpha=0.3)
+    axes[0, 0].set_ylabel("Dice")
+    axes[0, 0].set_ylim(0, 1)
+    figure.tight_layout()
+    return figure
+
+
+def draw_runs(runs: Mapping[str, Sequence[Sequence[dict]]]):
+    """Total loss and validation Dice over the iterations: a colour a setting, a line a run. Rows of metrics.jsonl."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.8))
+    colours = plt.cm.tab10 if len(runs) <= 10 else plt.cm.tab20
+    for number, (name, of_setting) in enumerate(runs.items()):
+        for index, rows in enumerate(of_setting):
+            for axis, key in zip(axes, ("loss/total", "val/dice")):
+                points = [(row["iteration"], row[key]) for row in rows if key in row]
+                style = {"color": colours(number % colours.N), "linewidth": 1.2}
+                style.update(label="_" if index else name, marker="." if len(points) < 20 else "")
+                axis.plot(*zip(*points) if points else ([], []), **style)
+    for axis, title in zip(axes, ("loss, as summed", "validation Dice")):
+        axis.set_title(title)
+        axis.set_xlabel("iteration")
+        axis.grid(alpha=0.3)
+    axes[1].set_ylim(0, 1)
+    axes[1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.tight_layout()
+    return figure
 
 
 def draw_curves(rows: Sequence[dict]):
@@ -86,13 +139,18 @@ def draw_curves(rows: Sequence[dict]):
     return figure
 
 
-def pick_cases(folder: Path) -> dict[str, tuple[str, float]]:
-    """The cases with the best, median and worst mean Dice of a test's per_case.csv: title -> (case, Dice)."""
+def rank_cases(folder: Path) -> list[tuple[float, str]]:
+    """(mean Dice, case) of a test's per_case.csv, best first."""
     scores: dict[str, list] = {}
     with open(folder / "per_case.csv", newline="") as file:
         for row in csv.DictReader(file):
             scores.setdefault(row["case"], []).append(float(row["dice"]))
-    ranked = sorted(((float(np.mean(values)), case) for case, values in scores.items()), reverse=True)
+    return sorted(((float(np.mean(values)), case) for case, values in scores.items()), reverse=True)
+
+
+def pick_cases(folder: Path) -> dict[str, tuple[str, float]]:
+    """The cases with the best, median and worst mean Dice of a test: title -> (case, Dice)."""
+    ranked = rank_cases(folder)
     places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
     chosen: dict[str, tuple[str, float]] = {}
     for title, place in places.items():
@@ -129,13 +187,13 @@ def planes(case, pred: np.ndarray, dims: int) -> list[tuple[str, np.ndarray, np.
     return found
 
 
-def draw_cases(folder: Path):
-    """A row a case and plane: image, ground truth, prediction, errors."""
+def draw_cases(folder: Path, chosen: dict[str, tuple[str, float]]):
+    """A row a case and plane: image, ground truth, prediction, errors. chosen: title -> (case, Dice)."""
     summary = json.loads((folder / "summary.json").read_text())
     info = get_dataset(summary["dataset"])
     volumes = open_volumes(info, Path(summary["root"]), Path(summary["test_list"]))
     rows = []
-    for title, (name, dice) in pick_cases(folder).items():
+    for title, (name, dice) in chosen.items():
         case = volumes[volumes.names.index(name)]
         with h5py.File(folder / "predictions" / f"{name}.h5", "r") as file:
             pred = file["prediction"][()]
@@ -150,13 +208,13 @@ def draw_cases(folder: Path):
         )
         titles = f"{title}\n{where}", "ground truth", f"prediction, Dice {dice:.3f}", "errors"
         for axis, picture, text in zip(row, pictures, titles):
-            axis.imshow(np.clip(picture, 0, 1), interpolation="nearest")
+            axis.imshow(np.clip(picture, 0, 1), interpolation="none")
             axis.set_title(text, fontsize=9)
             axis.axis("off")
     handles = [Patch(color=PALETTE[index + 1], label=label) for index, label in enumerate(info.classes)]
     handles += [Patch(facecolor=colour, edgecolor="grey", label=name) for name, colour in ERRORS.items()]
-    figure.tight_layout()
-    figure.legend(handles=handles, loc="upper center", ncol=6, fontsize=9, bbox_to_anchor=(0.5, 0.0))
+    figure.tight_layout(h_pad=2)
+    figure.legend(handles=handles, loc="upper center", ncol=6, fontsize=9, bbox_to_anchor=(0.5, 0.0), frameon=False)
     return figure
 
 
@@ -168,14 +226,11 @@ def render_page(path: Path, tested: Sequence[Path], pictures: Sequence[tuple[str
         summaries = [json.loads((folder / "summary.json").read_text()) for folder in tested]
         rows = [table_header(summaries[0]["classes"], summaries[0]["unit"])]
         rows += [table_row(folder.name, summary) for folder, summary in zip(tested, summaries)]
-        flags = config.get("flags", {})
-        labelnum: Optional[int] = None if flags.get("labeled_cases") else flags.get("labelnum")
-        for row in published_rows(summaries[0]["dataset"], [(config.get("method"), labelnum)]):
+        run = describe_run(path) or Run(path, path.name, path.name, {}, path)
+        for row in published_rows(summaries[0]["dataset"], [(run.method, run.labelnum, run.preset)]):
             rows.append(published_row(row, summaries[0]["classes"]))
-        notes = f"{summaries[0]['cases']} test volumes; mean ± standard deviation over cases; empty: missed classes."
-        if summaries[0].get("selection"):
-            notes += f" best: chosen by {summaries[0]['selection']}; last: the end of training."
-        parts += [f"<pre>{html.escape(format_table(rows))}</pre>", f"<p>{html.escape(notes)}</p>"]
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in footnotes(summaries))
+        parts += [f"<pre>{html.escape(format_table(rows))}</pre>", f"<ol>{notes}</ol>"]
     for title, picture in pictures:
         parts += [f"<h2>{html.escape(title)}</h2>", html_image(picture.read_bytes(), "png", title)]
     if config:

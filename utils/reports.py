@@ -7,12 +7,13 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Iterable, Optional, Sequence
+from typing import Iterable, NamedTuple, Optional, Sequence
 
 import h5py
 import numpy as np
 
 from dataloaders.datasets import DATASETS
+from dataloaders.errors import InputError
 from utils.checkpoints import save_json
 from utils.evaluation import CaseResult, defined_mean
 
@@ -45,7 +46,7 @@ def summarise(results: Sequence[CaseResult], classes: Sequence[str], empty: str 
         table = np.stack([result.values[name] for result in results])  # cases, classes
         if empty == "release" and name in DISTANCES:
             table = np.where(np.isnan(table), 0.0, table)
-        entry = _means(table, classes)
+        entry = means(table, classes)
         if empty == "ours" and name in DISTANCES and one_empty.any():
             entry["mean_with_penalty"] = _number(defined_mean(defined_mean(np.where(one_empty, diagonals, table))))
         metrics[name] = entry
@@ -59,7 +60,8 @@ def summarise(results: Sequence[CaseResult], classes: Sequence[str], empty: str 
     }
 
 
-def _means(table: np.ndarray, classes: Sequence[str]) -> dict:
+def means(table: np.ndarray, classes: Sequence[str]) -> dict:
+    """Of one metric's table (cases, classes): mean and standard deviation over cases, overall and by class."""
     by_class = {
         label: {"mean": _number(defined_mean(column)), "std_over_cases": spread(column)}
         for label, column in zip(classes, table.T)
@@ -109,15 +111,54 @@ def write_results(
     return summary
 
 
-def published_rows(dataset: str, settings: Iterable[tuple[Optional[str], Optional[int]]]) -> list[dict]:
-    """The published results of these (method, labelnum) and of the neighbours on the same splits.
+class Results(NamedTuple):
+    """What `write_results` wrote. tables: metric -> (cases, classes), NaN where a distance is undefined."""
 
-    From results/published.json; empty where nothing is published.
+    folder: Path
+    summary: dict
+    cases: list
+    tables: dict
+
+
+def read_results(folder: Path) -> Results:
+    """Read a test's summary.json and per_case.csv; raises InputError that names the file if one is damaged."""
+    try:
+        path = folder / "summary.json"
+        summary = json.loads(path.read_text())
+        classes, metrics = summary["classes"], list(summary["metrics"])
+        path = folder / "per_case.csv"
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        cases = list(dict.fromkeys(row["case"] for row in rows))
+        names = [(row["case"], row["class"]) for row in rows]
+        if len(cases) != summary["cases"] or names != [(case, label) for case in cases for label in classes]:
+            raise ValueError(f"expected a row for each case and each of {', '.join(classes)}, in this order")
+        tables = {
+            name: np.array([float(row[name] or "nan") for row in rows]).reshape(len(cases), len(classes))
+            for name in metrics
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a test's result, test the run again ({error})") from error
+    if summary["empty_rule"] == "release":
+        tables.update({name: np.nan_to_num(tables[name], nan=0.0) for name in DISTANCES if name in tables})
+    return Results(Path(folder), summary, cases, tables)
+
+
+def published_rows(dataset: str, settings: Iterable[tuple]) -> list[dict]:
+    """The published results of these (method, labelnum, preset) and of the neighbours on the same splits.
+
+    The full method's row stands beside its presets, too. From results/published.json; empty where nothing is published.
     """
-    settings = set(settings)
-    wanted = settings | {("neighbour", labelnum) for method, labelnum in settings if method is not None}
+    wanted = set()
+    for method, labelnum, preset in settings:
+        if method is not None:
+            wanted |= {(method, labelnum, preset), (method, labelnum, None), ("neighbour", labelnum, None)}
     rows = json.loads(PUBLISHED.read_text())["rows"]
-    return [row for row in rows if row["dataset"] == dataset and (row["method"], row["labelnum"]) in wanted]
+    return [
+        row
+        for row in rows
+        if row["dataset"] == dataset and (row["method"], row["labelnum"], row.get("preset")) in wanted
+    ]
 
 
 COLUMNS = {"dice": "DSC %", "jaccard": "Jaccard %", "hd95": "95HD ({unit})", "asd": "ASD ({unit})"}
@@ -128,26 +169,32 @@ def table_header(classes: Sequence[str], unit: str, columns: Sequence[str] = tup
     return ["", *(COLUMNS[name].format(unit=unit) for name in columns), *(f"{label} %" for label in classes), "empty"]
 
 
-def table_row(name: str, summary: dict, columns: Sequence[str] = tuple(COLUMNS)) -> list[str]:
-    """One row of `format_table`: mean ± standard deviation over cases, overlaps in per cent."""
+def table_row(
+    name: str, summary: dict, columns: Sequence[str] = tuple(COLUMNS), class_spread: bool = False
+) -> list[str]:
+    """One row of `format_table`: mean ± standard deviation over cases, overlaps in per cent.
+
+    class_spread: the classes' standard deviations, too.
+    """
     metrics, classes = summary["metrics"], summary["classes"]
     cells = [_cell(metrics[metric]["mean"], metrics[metric]["std_over_cases"], metric) for metric in columns]
-    cells += [_cell(metrics["dice"]["by_class"][label]["mean"], None, "dice") for label in classes]
+    for entry in (metrics["dice"]["by_class"][label] for label in classes):
+        cells.append(_cell(entry["mean"], entry["std_over_cases"] if class_spread else None, "dice"))
     return [name, *cells, str(sum(summary["empty_predictions"].values()))]
 
 
+def over_runs(values: Iterable[Optional[float]]) -> tuple[Optional[float], Optional[float]]:
+    """Mean and sample standard deviation of the runs' values that are defined; None where too few are."""
+    array = np.array([np.nan if value is None else value for value in values], dtype=float)
+    return _number(defined_mean(array)), spread(array)
+
+
 def over_runs_row(name: str, summaries: Sequence[dict], columns: Sequence[str] = tuple(COLUMNS)) -> list[str]:
-    """Mean ± sample standard deviation over runs (seeds) of one setting."""
-
-    def over_runs(pick, metric):
-        values = np.array(
-            [np.nan if pick(s["metrics"]) is None else pick(s["metrics"]) for s in summaries], dtype=float
-        )
-        return _cell(_number(defined_mean(values)), spread(values), metric)
-
-    cells = [over_runs(lambda metrics, metric=metric: metrics[metric]["mean"], metric) for metric in columns]
+    """Mean ± sample standard deviation over runs (seeds) of one setting; of a single run the mean alone."""
+    metrics = [summary["metrics"] for summary in summaries]
+    cells = [_cell(*over_runs(entry[metric]["mean"] for entry in metrics), metric) for metric in columns]
     for label in summaries[0]["classes"]:
-        cells.append(over_runs(lambda metrics, label=label: metrics["dice"]["by_class"][label]["mean"], "dice"))
+        cells.append(_cell(*over_runs(entry["dice"]["by_class"][label]["mean"] for entry in metrics), "dice"))
     return [name, *cells, str(sum(sum(summary["empty_predictions"].values()) for summary in summaries))]
 
 
@@ -179,3 +226,30 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "-" * max(len(line) for line in lines))
     return "\n".join(lines)
+
+
+def footnotes(summaries: Sequence[dict], spread_over: str = "standard deviation over cases") -> list[str]:
+    """What a reader has to know to trust a table of these summaries, all of one dataset, test list and rule."""
+    first = summaries[0]
+    info = DATASETS[first["dataset"]]
+    undefined = "undefined and left out" if first["empty_rule"] == "ours" else "0, as in the releases (--empty release)"
+    notes = [
+        f"{info.name}, {first['cases']} test volumes; mean ± {spread_over}; classes by label "
+        "value: " + ", ".join(f"{index + 1} {label}" for index, label in enumerate(info.classes)),
+        f"empty: predictions that miss a class the case has; distances to an empty mask are {undefined}",
+    ]
+    windows = dict.fromkeys(summary.get("windows") or "" for summary in summaries)
+    notes += [text for text in windows if text]
+    if first["nms"]:
+        notes.append("of each class only the largest object is kept (--nms)")
+    notes += dict.fromkeys(summary["note"] for summary in summaries if summary.get("note"))
+    for rule in dict.fromkeys(summary["selection"] for summary in summaries if summary.get("selection")):
+        notes.append(f"best: chosen by {rule}; last: the end of training, not chosen")
+    for summary in summaries:
+        penalty = summary["metrics"]["asd"].get("mean_with_penalty")
+        if penalty is not None:
+            hd95 = summary["metrics"]["hd95"]["mean_with_penalty"]
+            notes.append(
+                f"{summary['run']}: with the volume's diagonal for empty masks 95HD {hd95:.2f}, ASD {penalty:.2f}"
+            )
+    return notes

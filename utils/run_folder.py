@@ -9,12 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import Iterator, Optional
 
+import h5py
 import numpy
+import PIL
 import scipy
 import torch
 from tqdm import tqdm
@@ -27,6 +30,10 @@ from utils.device import describe_device
 FREE_ON_RESUME = (
     "gpu", "num_workers", "save_interval", "log_interval", "max_iterations", "output_dir", "stage", "profile",
 )  # fmt: skip
+# These parts of config.json must agree on resume, and how an error names an entry of each.
+FIXED_ON_RESUME = {"flags": "--{}", "lists": "the {} list's SHA-256", "data": "the {} data's SHA-256"}
+# Who made a run: these stay as they were at its first start; later starts that differ are listed under later_starts.
+MADE_BY = ("command", "commit", "uncommitted_changes", "versions", "device")
 
 
 def run_path(args: argparse.Namespace, method: str) -> Path:
@@ -38,7 +45,7 @@ def run_path(args: argparse.Namespace, method: str) -> Path:
 
 
 class RunFolder:
-    """Opens or creates a run's folder. `config` describes the run; its "flags" and "lists" must agree on resume.
+    """Opens or creates a run's folder. `config` describes the run; its flags, lists and data must agree on resume.
 
     Raises InputError, with nothing written, where the folder holds a run of another configuration.
     """
@@ -48,6 +55,7 @@ class RunFolder:
         existing = self._read_config()
         if existing is not None:
             self._compare(existing, config)
+            config = _with_history(existing, config)
         elif self.path.exists() and any(self.path.glob("*.pth")):
             raise InputError(f"{self.path}: holds weights but no config.json; move it away or name another --exp")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -65,15 +73,12 @@ class RunFolder:
             ) from error
 
     def _compare(self, old: dict, new: dict) -> None:
-        for part in ("flags", "lists"):
-            for key in sorted({*old[part], *new[part]} - set(FREE_ON_RESUME)):
-                was, now = old[part].get(key), new[part].get(key)
-                if was != now:
-                    what = f"--{key}" if part == "flags" else f"the {key} list's SHA-256"
-                    raise InputError(
-                        f"{self.path}: this run was made with {what} = {was}, now it is {now}; "
-                        "give the same value to go on, or name another --exp for another run"
-                    )
+        for part, name in FIXED_ON_RESUME.items():
+            for key, was, now in differences(old.get(part), new[part]):
+                raise InputError(
+                    f"{self.path}: this run was made with {name.format(key)} = {was}, now it is {now}; "
+                    "give the same to go on, or name another --exp for another run"
+                )
         if new["flags"]["max_iterations"] < old["flags"]["max_iterations"]:
             raise InputError(
                 f"{self.path}: --max_iterations {new['flags']['max_iterations']} is less than this run's "
@@ -101,6 +106,23 @@ class RunFolder:
             )
 
 
+def differences(old: Optional[dict], new: dict) -> Iterator[tuple]:
+    """(key, was, now) of what may not differ on resume; nothing where the old run did not record this part."""
+    if old is not None:
+        for key in sorted({*old, *new} - set(FREE_ON_RESUME)):
+            if old.get(key) != new.get(key):
+                yield key, old.get(key), new.get(key)
+
+
+def _with_history(old: dict, new: dict) -> dict:
+    """The new description with the first start's MADE_BY, and this start's among the later ones if it is another."""
+    first, this = ({key: config.get(key) for key in MADE_BY} for config in (old, new))
+    later = old.get("later_starts", [])
+    if this not in (first, *later):
+        later = [*later, this]
+    return {**new, **first, **({"later_starts": later} if later else {})}
+
+
 def open_run(
     args: argparse.Namespace, method: str, network: str, data, student, device, path: Optional[Path] = None
 ) -> tuple[RunFolder, dict]:
@@ -117,11 +139,13 @@ def open_run(
         **description,
         "flags": vars(args),
         "lists": data.lists,
+        "data": data.hashes,
         "labelled_cases": data.labelled_names,
         "labelled": len(data.labelled),
         "unlabelled": len(data.unlabelled),
-        "device": describe_device(device),
         "parameters": parameters,
+        "device": describe_device(device),
+        "command": command_line(),
         **environment(),
     }
     run = RunFolder(path or run_path(args, method), config)
@@ -129,7 +153,8 @@ def open_run(
     run.say("flags: " + " ".join(f"{key}={value}" for key, value in sorted(config["flags"].items())))
     for line in data.summary:
         run.say(line)
-    run.say(f"network: {network}, {parameters:,} parameters; {config['device']}; commit {config['commit'][:40]}")
+    changed = " with uncommitted changes" if config["uncommitted_changes"] else ""
+    run.say(f"network: {network}, {parameters:,} parameters; {config['device']}; commit {config['commit']}{changed}")
     return run, description
 
 
@@ -144,16 +169,22 @@ def read_metrics(path: Path) -> list[dict]:
     return rows
 
 
+def command_line() -> str:
+    """The command by which this process was started, to be pasted into a shell."""
+    return shlex.join([Path(sys.executable).name, *sys.argv])
+
+
 def environment() -> dict:
-    """Versions and the code's commit, for config.json."""
+    """For config.json: the code's commit, whether its files differ from it, versions, platform; never a host's name."""
     root = Path(__file__).resolve().parent.parent
     git = ["git", "-C", str(root)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        if subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip():
-            commit += " (with uncommitted changes)"
+        changes = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+        changed: Optional[bool] = bool(changes.stdout.strip())
     except (OSError, subprocess.CalledProcessError):
-        commit = "unknown (not a git checkout)"
-    versions = {"python": platform.python_version(), "torch": torch.__version__}
-    versions.update(numpy=numpy.__version__, scipy=scipy.__version__, cuda=torch.version.cuda)
-    return {"commit": commit, "versions": versions}
+        commit, changed = "unknown (not a git checkout)", None
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda}
+    versions.update(cudnn=torch.backends.cudnn.version(), numpy=numpy.__version__, scipy=scipy.__version__)
+    versions.update(h5py=h5py.__version__, pillow=PIL.__version__, platform=f"{platform.system()} {platform.machine()}")
+    return {"commit": commit, "uncommitted_changes": changed, "versions": versions}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Sequence
 
 from dataloaders.datasets import get_dataset
 from dataloaders.errors import InputError
@@ -19,8 +19,12 @@ class Run:
     name: str
     group: str
     weights: dict[str, Path]  # "best", "last" or a bare file's stem -> file
+    folder: Path  # the seed's, above the folder of a stage
+    seed: str = ""  # of its folder's name
     method: Optional[str] = None
     labelnum: Optional[int] = None
+    preset: Optional[str] = None
+    config: dict = field(default_factory=dict)
     training: str = ""
 
 
@@ -39,18 +43,20 @@ def find_runs(folder: Path, dataset: str) -> list[Run]:
     if not folder.is_dir():
         raise InputError(f"--output_dir {folder}: no such folder; {advice}")
     found = sorted({path.parent for name in ("best.pth", "last.pth") for path in folder.rglob(name)})
-    runs = [run for run in (_describe(path) for path in found) if run is not None]
+    runs = [run for run in (describe_run(path) for path in found) if run is not None]
     if runs:
         return runs
     bare = sorted(path for path in folder.glob("*.pth") if not path.name.startswith("checkpoint"))
     if bare:
-        return [Run(folder, folder.resolve().name, folder.resolve().name, {path.stem: path for path in bare})]
+        name = folder.resolve().name
+        return [Run(folder, name, name, {path.stem: path for path in bare}, folder)]
     raise InputError(
         f"{folder}: no weights found (looked for best.pth and last.pth in it and below, and *.pth in it); {advice}"
     )
 
 
-def _describe(path: Path) -> Optional[Run]:
+def describe_run(path: Path) -> Optional[Run]:
+    """The run in this folder, by its config.json where it has one; None for the first stage of a run of two."""
     try:
         config = json.loads((path / "config.json").read_text())
     except (OSError, ValueError):
@@ -65,11 +71,24 @@ def _describe(path: Path) -> Optional[Run]:
     group = folder.parent.name if seed else folder.name
     name = " ".join(part for part in (group, seed, stage if stage == "pretrain" else "") if part)
     if not flags:
-        return Run(path, name, group, weights)
+        return Run(path, name, group, weights, folder, seed)
     labelnum = None if flags.get("labeled_cases") is not None else flags.get("labelnum")
     patch = "x".join(str(size) for size in config["dataset"]["patch_size"])
     training = (
         f"{len(config['labelled_cases'])} labelled cases, {flags['max_iterations']} iterations, "
         f"batch {flags['batch_size']}, {patch}, seed {flags['seed']}, code {config['commit'][:10]}"
     )
-    return Run(path, name, group, weights, config["method"], labelnum, training)
+    preset = flags.get("preset")
+    return Run(path, name, group, weights, folder, seed, config["method"], labelnum, preset, config, training)
+
+
+def training_notes(runs: Sequence[Run], summaries: Sequence[dict]) -> list[str]:
+    """A footnote for each run that tells how its weights were trained."""
+    notes = []
+    for run in runs:
+        if run.training:
+            made = [
+                f"{s['run'].split()[-1]} at {s['iteration']}" for s in summaries if s["run"].startswith(run.name + " ")
+            ]
+            notes.append(f"{run.name}: {run.training}; weights of iteration: {', '.join(made)}")
+    return notes

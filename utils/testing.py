@@ -14,11 +14,13 @@ from dataloaders.reading import list_hash
 from dataloaders.training_data import open_volumes, require_list
 from dataloaders.volumes import VolumeDataset
 from networks import net_factory
+from utils.checkpoints import file_hash
 from utils.device import describe_device, pick_device, set_seed
 from utils.evaluation import evaluate
 from utils.options import positive
 from utils.reports import (
     COLUMNS,
+    footnotes,
     format_table,
     over_runs_row,
     published_row,
@@ -27,7 +29,8 @@ from utils.reports import (
     table_row,
     write_results,
 )
-from utils.runs import Run, find_runs
+from utils.run_folder import command_line, environment
+from utils.runs import find_runs, training_notes
 from utils.weights import fit_weights, infer_network, load_weights
 
 # (network in eval mode, dataset, patch size, flags) -> the function from an image to its label map
@@ -78,21 +81,14 @@ def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) 
     )
 
 
-def run_tests(args: argparse.Namespace, make_predict: MakePredictor, note: str = "") -> int:
-    """Test every run at or below --output_dir, print one table. `note`: how a case is predicted, for the footnotes."""
-    if args.spacing:
-        args.unit = "mm"
-    info = get_dataset(args.name)
-    runs = find_runs(Path(args.output_dir), info.name)
-    device = pick_device(args.gpu)
-    set_seed(0, deterministic=False)
-    root = find_root(info, args.root_path)
-    test_list = require_list(info, root, "test", args.test_list)
-    volumes = open_volumes(info, root, test_list)
-    print(f"{info.name}: {len(volumes)} volumes of {test_list}; {describe_device(device)}", flush=True)
+def run_tests(args: argparse.Namespace, make_predict: MakePredictor, windows: str = "") -> int:
+    """Test every run at or below --output_dir, print one table. `windows`: how a volume is cut, for the footnotes."""
+    runs = find_runs(Path(args.output_dir), get_dataset(args.name).name)
+    volumes, device, about = open_test_list(args)
+    about["windows"] = windows
+    info = volumes.info
+    print(f"{info.name}: {len(volumes)} volumes of {about['test_list']}; {describe_device(device)}", flush=True)
 
-    common = {"dataset": info.name, "test_list": str(test_list), "test_list_sha256": list_hash(volumes.names)}
-    common.update(root=str(root), unit=args.unit, nms=args.nms)
     rows, summaries = [table_header(info.classes, args.unit, args.columns)], []
     settings = {}
     for group in dict.fromkeys(run.group for run in runs):
@@ -100,8 +96,8 @@ def run_tests(args: argparse.Namespace, make_predict: MakePredictor, note: str =
         of_group: dict[str, list] = {}
         for run in members:
             for kind, path in run.weights.items():
-                about = {**common, "run": f"{run.name} {kind}"}
-                summary = _test_weights(path, run.path / f"test_{kind}", volumes, args, device, about, make_predict)
+                named = {**about, "run": f"{run.name} {kind}"}
+                summary = score_weights(path, run.path / f"test_{kind}", volumes, args, device, named, make_predict)
                 of_group.setdefault(kind, []).append(summary)
                 rows.append(table_row(f"{run.name} {kind}", summary, args.columns))
                 print(f"tested {path}: Dice {summary['metrics']['dice']['mean']:.4f}", flush=True)
@@ -109,18 +105,17 @@ def run_tests(args: argparse.Namespace, make_predict: MakePredictor, note: str =
             for kind, several in of_group.items():
                 name = f"{group} {kind}, mean ± std over {len(several)} runs"
                 rows.append(over_runs_row(name, several, args.columns))
-        settings[members[0].method, members[0].labelnum] = None
+        settings[members[0].method, members[0].labelnum, members[0].preset] = group
         summaries += sum(of_group.values(), [])
     published = published_rows(info.name, settings)
     rows += [published_row(row, info.classes, args.columns) for row in published]
-    known = {(row["method"], row["labelnum"]) for row in published}
-    unpublished = [
-        f"{method} {labelnum}"
-        for method, labelnum in settings
-        if labelnum is not None and (method, labelnum) not in known
-    ]
     print("\n" + format_table(rows))
-    for number, text in enumerate(_footnotes(runs, summaries, info, args, note, unpublished), 1):
+    notes = footnotes(summaries) + training_notes(runs, summaries)
+    known = {(row["method"], row["labelnum"], row.get("preset")) for row in published}
+    unpublished = [group for setting, group in settings.items() if setting[1] is not None and setting not in known]
+    if unpublished:
+        notes.append(f"not published here: {', '.join(unpublished)}")
+    for number, text in enumerate(notes, 1):
         print(f"[{number}] {text}")
     if args.figures:
         from utils.figures import plot_run  # needs matplotlib
@@ -130,7 +125,23 @@ def run_tests(args: argparse.Namespace, make_predict: MakePredictor, note: str =
     return 0
 
 
-def _test_weights(
+def open_test_list(args: argparse.Namespace) -> tuple[VolumeDataset, torch.device, dict]:
+    """The test volumes, read and checked, the device, and what every summary says of both."""
+    if args.spacing:
+        args.unit = "mm"
+    info = get_dataset(args.name)
+    device = pick_device(args.gpu)
+    set_seed(0, deterministic=False)
+    root = find_root(info, args.root_path)
+    test_list = require_list(info, root, "test", args.test_list)
+    volumes = open_volumes(info, root, test_list)
+    about = {"dataset": info.name, "test_list": str(test_list), "test_list_sha256": list_hash(volumes.names)}
+    about.update(test_data_sha256=volumes.check(), root=str(root), unit=args.unit, nms=args.nms)
+    about.update(device=describe_device(device), command=command_line(), flags=vars(args), **environment())
+    return volumes, device, about
+
+
+def score_weights(
     path: Path,
     folder: Path,
     volumes: VolumeDataset,
@@ -155,40 +166,7 @@ def _test_weights(
         **{key: weights.meta.get(key) for key in ("method", "iteration", "val_dice", "selection", "note")},
         **about,
     }
-    about.update(weights=path.name, patch_size=list(patch_size))
+    about.update(weights=path.name, weights_sha256=file_hash(path), patch_size=list(patch_size))
     predict = make_predict(net.to(device).eval(), info, patch_size, args)
     evaluated = evaluate(predict, volumes, unit=args.unit, spacing=args.spacing)
     return write_results(folder, evaluated, info.classes, args.empty, about)
-
-
-def _footnotes(
-    runs: list[Run], summaries: list[dict], info: DatasetInfo, args, note: str, unpublished: list
-) -> list[str]:
-    """What a reader has to know to trust the table."""
-    undefined = "undefined and left out" if args.empty == "ours" else "0, as in the releases (--empty release)"
-    notes = [
-        f"{info.name}, {summaries[0]['cases']} test volumes; mean ± standard deviation over cases; classes by label "
-        "value: " + ", ".join(f"{index + 1} {label}" for index, label in enumerate(info.classes)),
-        f"empty: predictions that miss a class the case has; distances to an empty mask are {undefined}",
-    ]
-    if note:
-        notes.append(note + (", largest object of each class (--nms)" if args.nms else ""))
-    notes += dict.fromkeys(summary["note"] for summary in summaries if summary.get("note"))
-    for rule in dict.fromkeys(summary["selection"] for summary in summaries if summary.get("selection")):
-        notes.append(f"best: chosen by {rule}; last: the end of training, not chosen")
-    for summary in summaries:
-        penalty = summary["metrics"]["asd"].get("mean_with_penalty")
-        if penalty is not None:
-            hd95 = summary["metrics"]["hd95"]["mean_with_penalty"]
-            notes.append(
-                f"{summary['run']}: with the volume's diagonal for empty masks 95HD {hd95:.2f}, ASD {penalty:.2f}"
-            )
-    if unpublished:
-        notes.append(f"not published here: {', '.join(unpublished)}")
-    for run in runs:
-        if run.training:
-            made = [
-                f"{s['run'].split()[-1]} at {s['iteration']}" for s in summaries if s["run"].startswith(run.name + " ")
-            ]
-            notes.append(f"{run.name}: {run.training}; weights of iteration: {', '.join(made)}")
-    return notes

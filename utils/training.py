@@ -221,7 +221,7 @@ class Trainer:
         now = time.perf_counter()
         rate = (self.done - self.clock_done) / (now - self.clock)
         row = {**row, **self._pseudo_label_dice(batch, terms), "monitor/lr": self.optimizer.param_groups[0]["lr"]}
-        row["monitor/images_per_s"] = rate * len(batch["image_w"])
+        row["monitor/iterations_per_s"], row["monitor/images_per_s"] = rate, rate * len(batch["image_w"])
         if self.clock_done == 0:
             self.run.say("terms: " + ", ".join(row))
         self.run.record({"iteration": self.done, **row})
@@ -246,7 +246,8 @@ class Trainer:
         scores = self.validate()
         seconds = time.perf_counter() - started
         self.clock += seconds  # images/s count training alone
-        self.run.record({"iteration": self.done, **{f"val/{name}": value for name, value in scores.items()}})
+        values = {f"val/{name}": value for name, value in scores.items()}
+        self.run.record({"iteration": self.done, **values, "val/seconds": seconds})
         for name, value in scores.items():
             self.writer.add_scalar(f"val/{name}", value, self.done)
         labels = {name[len("label/") :]: value for name, value in terms.items() if name.startswith("label/")}

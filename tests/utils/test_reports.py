@@ -4,13 +4,17 @@ import json
 import numpy as np
 import pytest
 
+from dataloaders.errors import InputError
 from utils.evaluation import CaseResult
 from utils.metrics import case_metrics
 from utils.reports import (
+    footnotes,
     format_table,
+    means,
     over_runs_row,
     published_row,
     published_rows,
+    read_results,
     summarise,
     table_header,
     table_row,
@@ -85,7 +89,7 @@ def test_files_are_replaced_whole_or_not_at_all(results, tmp_path):
 
 
 def test_published_rows_name_the_classes_by_value(root):
-    (row,) = [row for row in published_rows("ACDC", [("Ours_MT", 5)]) if row["method"] == "Ours_MT"]
+    (row,) = [row for row in published_rows("ACDC", [("Ours_MT", 5, None)]) if row["method"] == "Ours_MT"]
     assert row["by_class"] == {"RV": 85.60, "Myo": 84.90, "LV": 91.42} and "2507.20729" in row["source"]
     assert published_row(row, CLASSES) == [
         "published: SPC (MT), 5 %",
@@ -98,7 +102,7 @@ def test_published_rows_name_the_classes_by_value(root):
         "91.42",
         "-",
     ]
-    assert published_rows("ACDC", [("Ours_MT", 7)]) == [] == published_rows("ACDC", [(None, None)])
+    assert published_rows("ACDC", [("Ours_MT", 7, None)]) == [] == published_rows("ACDC", [(None, None, None)])
     rows = json.loads((root / "results/published.json").read_text())["rows"]
     assert len([row for row in rows if "by_class" in row]) == 8
     for row in rows:
@@ -116,3 +120,37 @@ def test_table_and_spread_over_runs(results):
     assert row[1] == f"{np.mean(dice):.2f} ± {np.std(dice, ddof=1):.2f}"
     text = format_table([table_header(CLASSES, "mm"), table_row("a run", summaries[0]), row])
     assert "95HD (mm)" in text and "RV %" in text and len(text.splitlines()) == 4
+
+
+def test_an_ablation_has_its_own_published_row_beside_the_full_method_s():
+    def named(*settings):
+        return [row["name"] for row in published_rows("Synapse", settings)]
+
+    assert named(("Ours_MT", 10, "no-contrast")) == ["SPC (MT)", "SPC (MT), blending alone"]
+    assert named(("Ours_MT", 10, None), ("Ours_BCP", 10, "no-contrast")) == ["SPC (MT)", "SPC (BCP)"]
+
+
+def test_what_was_written_is_read_back(results, tmp_path):
+    pred = np.ones((1, 8, 8), np.uint8)
+    for empty, distance in (("ours", np.nan), ("release", 0.0)):
+        summary = write_results(tmp_path / "t", ((result, pred) for result in results), CLASSES, empty, {})
+        read = read_results(tmp_path / "t")
+        assert read.summary == summary and read.cases == ["a", "b", "c"]
+        assert read.tables["dice"][1].tolist() == [1, 1, 0]
+        assert np.array_equal(read.tables["asd"][1, 2], distance, equal_nan=True)
+        assert means(read.tables["asd"], CLASSES)["mean"] == summary["metrics"]["asd"]["mean"]
+    path = tmp_path / "t" / "per_case.csv"
+    for damage in (lambda text: text.replace("b,Myo", "b,LV"), lambda text: text.replace("0.0", "x"), lambda text: ""):
+        whole = path.read_text()
+        path.write_text(damage(whole))
+        with pytest.raises(InputError, match="per_case.csv: not a test's result"):
+            read_results(tmp_path / "t")
+        path.write_text(whole)
+
+
+def test_footnotes_name_rule_selection_and_penalty(results):
+    about = {"dataset": "ACDC", "nms": False, "run": "a best", "selection": "mean Dice on val.list (2 volumes)"}
+    notes = "\n".join(footnotes([{**summarise(results, CLASSES), **about}]))
+    assert "1 RV, 2 Myo, 3 LV" in notes and "best: chosen by mean Dice on val.list" in notes
+    assert "undefined and left out" in notes and "a best: with the volume's diagonal" in notes
+    assert "0, as in the releases" in footnotes([{**summarise(results, CLASSES, "release"), **about}])[1]

@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""The papers' tables as one command: trains and tests the rows that are missing, then writes the tables.
+
+    python scripts/reproduce.py spc-acdc --dry-run                      # what would run, and how long if that is known
+    python scripts/reproduce.py spc-acdc                                # MT and BCP, 5 % and 10 %
+    python scripts/reproduce.py spc-synapse ducisc-la --seeds 3         # three seeds: mean ± deviation over runs
+    python scripts/reproduce.py spc-acdc --gpus 4                       # four rows at a time on this machine's GPUs
+    python scripts/reproduce.py spc-acdc --launcher slurm --gpus 4 --slurm slurm_partition=gpu
+    python scripts/reproduce.py spc-acdc --smoke                        # every row in little, on phantoms
+    python scripts/reproduce.py --verify runs/ACDC/Ours_MT_5/seed_1337  # is the table what these weights give?
+
+Each row is the train script's own command, then the test script's; the rows are declared in scripts/rows.py. What is
+done is read from the runs' folders, so the same command goes on after a kill. Exit code 1 if a row failed, 130 if
+interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Sequence
+
+sys.path.insert(
+    0, str(Path(__file__).resolve().parent.parent)
+)  # scripts run from anywhere: the root holds the packages
+
+import test_2d  # noqa: E402
+import test_3d  # noqa: E402
+from dataloaders.datasets import find_root, get_dataset  # noqa: E402
+from scripts.jobs import Job, card  # noqa: E402
+from scripts.launchers import run_cluster, run_local  # noqa: E402
+from scripts.make_phantom import make_phantom  # noqa: E402
+from scripts.make_tables import SUFFIXES, render  # noqa: E402
+from scripts.rows import SMOKE_FLAGS, SMOKE_PHANTOMS, TARGETS  # noqa: E402
+from utils.checkpoints import save_text  # noqa: E402
+from utils.device import describe_device, pick_device  # noqa: E402
+from utils.options import Parser, not_negative, one_line_errors  # noqa: E402
+from utils.settings import Setting, find_settings  # noqa: E402
+from utils.tables import as_text, make_blocks  # noqa: E402
+from utils.verification import verify_run  # noqa: E402
+
+SEEDS = (1337, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+
+
+def seed_list(text: str) -> list[int]:
+    """An argparse type: a number of seeds, or seeds with commas."""
+    if "," in text:
+        return list(dict.fromkeys(not_negative(part) for part in text.split(",") if part.strip()))
+    if not 1 <= int(text) <= len(SEEDS):
+        raise argparse.ArgumentTypeError(f"1 to {len(SEEDS)} seeds, or the seeds themselves with commas: got {text}")
+    return list(SEEDS[: int(text)])
+
+
+def key_value(text: str) -> tuple[str, object]:
+    """An argparse type: KEY=VALUE, the value a whole number where it looks like one."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text}")
+    return key, int(value) if value.isdigit() else value
+
+
+def parse_args(argv=None):
+    parser = Parser(description=__doc__, epilog="targets: " + ", ".join(TARGETS))
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="tables to make, see below (default: none)")
+    parser.add_argument(
+        "--seeds", type=seed_list, default=[SEEDS[0]], metavar="N",
+        help=f"a number of seeds, taken from {', '.join(map(str, SEEDS[:4]))}, ..., or the seeds themselves with "
+        "commas, one as `7,` (default: 1, the seed 1337)",
+    )  # fmt: skip
+    parser.add_argument("--output_dir", help="parent of the runs' folders (default: runs, with --smoke smoke)")
+    parser.add_argument(
+        "--dry-run", "--dry_run", action="store_true",
+        help="print states, commands and estimated hours, run nothing (default: off)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--smoke", action="store_true", help="a few iterations of every row at a small size on phantoms (default: off)"
+    )
+    parser.add_argument(
+        "--launcher", choices=("local", "slurm"), default="local",
+        help="this machine, or a Slurm cluster through submitit (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gpus", type=not_negative, metavar="K",
+        help="rows at a time, a GPU each; 0: local one row at a time on the device that the train scripts pick, slurm "
+        "all rows at once without a GPU (default: local 0, slurm 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--slurm", type=key_value, nargs="+", default=[], metavar="KEY=VALUE",
+        help="parameters of submitit's executor: slurm_partition=gpu, timeout_min=2880 (default: 1440 minutes, 4 CPUs)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--verify", nargs="+", type=Path, metavar="RUN",
+        help="test the weights of these runs' folders again, elsewhere, and compare (default: none)",
+    )  # fmt: skip
+    args = parser.parse_args(argv)
+    unknown = [target for target in args.targets if target not in TARGETS]
+    if unknown:
+        parser.error(f"no target {', '.join(unknown)}: choose of {', '.join(TARGETS)}")
+    if bool(args.targets) == bool(args.verify):
+        parser.error("name tables to make, or runs to --verify")
+    if args.gpus is None:
+        args.gpus = 1 if args.launcher == "slurm" else 0
+    args.output_dir = args.output_dir or ("smoke" if args.smoke else "runs")
+    return args
+
+
+def plan(args: argparse.Namespace) -> list[Job]:
+    """The jobs of the targets, the first seed of every row first; a row that two targets share is there once."""
+    rows = list(dict.fromkeys(row for target in args.targets for row in TARGETS[target]))
+    jobs = []
+    for seed in args.seeds:
+        for row in rows:
+            extra, root = (), None
+            if args.smoke:
+                info = get_dataset(row.dataset)
+                extra = tuple(f"{SMOKE_FLAGS[info.dims]} {SMOKE_FLAGS[row.script]}".split())
+                root = str(Path(args.output_dir) / "phantoms" / info.folders[0])
+            jobs.append(Job(row, seed, args.output_dir, extra, root))
+    return jobs
+
+
+def prepare_data(args: argparse.Namespace, jobs: list[Job]) -> None:
+    """Make the phantoms of a smoke run; else raise InputError for a dataset that is not there, before anything runs."""
+    for name in dict.fromkeys(job.row.dataset for job in jobs):
+        if not args.smoke:
+            find_root(get_dataset(name))
+            continue
+        home = Path(args.output_dir) / "phantoms"
+        if not (home / get_dataset(name).folders[0] / "test.list").exists():  # what is written last
+            train, val, test, shape = SMOKE_PHANTOMS[name]
+            print(f"phantoms of {name} in {make_phantom(name, home, train, val, test, shape)}", flush=True)
+
+
+def dry_run(jobs: list[Job]) -> int:
+    """Print each job's state, commands and estimated hours on this machine's device, and their sum."""
+    device = card(describe_device(pick_device(None)))
+    total, unknown = 0.0, 0
+    for job in jobs:
+        hours = 0.0 if job.is_trained else job.hours_left(device)
+        estimate = "not measured" if hours is None else f"{hours:.2f} h"
+        print(f"# {job.name}: {job.state}; training left: {estimate}")
+        for command in job.commands().values():
+            print(f"python {shlex.join(command)}")
+        unknown += hours is None
+        total += hours or 0.0
+    print(f"# {len(jobs)} rows and seeds, one after the other: {total:.2f} h of training left where it was measured")
+    if unknown:
+        print(f"# not measured: {unknown} of them, no run below {jobs[0].output_dir} had this work on this device")
+    print(f"# {device}")
+    return 0
+
+
+def run(args: argparse.Namespace, jobs: list[Job]) -> dict[Job, str]:
+    """Run what is missing; returns the failures, "interrupted" among them, and prints each end as it comes."""
+    missing = [job for job in jobs if not (job.is_trained and job.is_tested)]
+    print(f"{len(jobs)} rows and seeds, {len(jobs) - len(missing)} of them there already", flush=True)
+    failures: dict[Job, str] = {}
+    if not missing:
+        return failures
+    if args.launcher == "slurm":
+        ends = run_cluster(missing, Path(args.output_dir) / "reproduce" / "slurm", args.gpus, dict(args.slurm))
+    else:
+        ends = run_local(missing, args.gpus)
+    try:
+        for job, outcome in ends:
+            if outcome.failure:
+                failures[job] = outcome.failure
+            if outcome.failure != "interrupted":
+                end = f"FAILED: {outcome.failure}" if outcome.failure else "trained and tested"
+                print(f"{job.name}: {end} ({outcome.seconds:.0f} s)\n", end="", flush=True)
+    except KeyboardInterrupt:  # jobs of a cluster go on without us
+        print("the cluster's jobs go on (scancel ends them)")
+        failures.update({job: "interrupted" for job in missing if not job.is_tested})
+    return failures
+
+
+def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, str]) -> None:
+    """The tables of these jobs' runs, printed and in all formats; settings without a test say why."""
+    folders = [job.folder for job in jobs if job.is_tested]
+    settings = find_settings(folders) if folders else []
+    known = {(setting.dataset, setting.name) for setting in settings}
+    for job in jobs:
+        name = job.folder.parent.name
+        if (job.row.dataset, name) not in known:
+            known.add((job.row.dataset, name))
+            status = "failed" if job in failures else "not measured"
+            settings.append(Setting(name, job.row.dataset, job.method, job.row.labelnum, job.row.preset, status=status))
+    blocks = make_blocks(settings)
+    print("\n" + as_text(blocks))
+    base = Path(args.output_dir) / "tables" / "_".join(args.targets)
+    base.parent.mkdir(parents=True, exist_ok=True)
+    for format, suffix in SUFFIXES.items():
+        save_text(render(blocks, format), base.with_suffix(suffix))
+        print(f"{format}: {base.with_suffix(suffix)}")
+
+
+def verify(paths: Sequence[Path]) -> int:
+    """Say of every test below these folders whether it is what its weights give; 1 if one is not."""
+    wrong = 0
+    for path in paths:
+        for stored, found in verify_run(path, {2: test_2d.predictor, 3: test_3d.predictor}):
+            wrong += bool(found)
+            dice = stored.summary["metrics"]["dice"]["mean"]
+            same = f"the same: {len(stored.cases)} cases, {len(stored.tables)} metrics, Dice {dice * 100:.2f} %"
+            print(f"{stored.folder}: {'DIFFERS' if found else same}", flush=True)
+            for line in found:
+                print(f"    {line}")
+    return 1 if wrong else 0
+
+
+@one_line_errors
+def main(argv=None):
+    args = parse_args(argv)
+    if args.verify:
+        return verify(args.verify)
+    jobs = plan(args)
+    if args.dry_run:
+        return dry_run(jobs)
+    prepare_data(args, jobs)
+    failures = run(args, jobs)
+    if "interrupted" in failures.values():
+        print("interrupted: the same command goes on from here")
+        return 130
+    write_tables(args, jobs, failures)
+    for job, failure in failures.items():
+        print(f"FAILED: {job.name}: {failure}\n    whole log: {job.log}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

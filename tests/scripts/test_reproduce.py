@@ -1,0 +1,283 @@
+import json
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import redirect_stdout
+from io import StringIO
+
+import pytest
+import torch
+
+from dataloaders.errors import InputError
+from scripts import jobs, launchers, reproduce, rows
+from scripts.jobs import Job, run_job
+from scripts.rows import BCP, MT, TARGETS, Row
+from utils.checkpoints import load_tensors, save_tensors
+from utils.verification import verify_run
+
+TINY = "--patch_size 16 16 --batch_size 4 --labeled_bs 2 --val_interval 2 --save_interval 2 --log_interval 2 "
+GOOD = Row("ACDC", MT, 5, None, tuple((TINY + "--max_iterations 4 --num_workers 0").split()))
+BAD = Row("ACDC", MT, 10, "baseline", (*GOOD.flags, "--base_lr", "1e30"))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder in which a good and a bad row were run, what was printed, and the exit code."""
+    folder = tmp_path_factory.mktemp("reproduce")
+    patch = pytest.MonkeyPatch()
+    patch.setitem(TARGETS, "two", [GOOD, BAD])
+    patch.setattr(reproduce, "SMOKE_FLAGS", {2: "", MT: ""})
+    patch.setattr(reproduce, "SMOKE_PHANTOMS", {"ACDC": (9, 1, 1, (2, 24, 24))})
+    yield folder
+    patch.undo()
+
+
+def call(home, capsys, *flags):
+    code = reproduce.main(["two", "--smoke", "--output_dir", str(home), *flags])
+    return code, capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def first_call(home):
+    """(exit code, what was printed) of the call that trains."""
+    with redirect_stdout(StringIO()) as out:
+        code = reproduce.main(["two", "--smoke", "--output_dir", str(home)])
+    return code, out.getvalue()
+
+
+@pytest.fixture
+def good(home, first_call, tmp_path):
+    """The good row's job with a folder of its own to damage."""
+    shutil.copytree(home, tmp_path / "copy")
+    return Job(GOOD, 1337, str(tmp_path / "copy"), (), str(home / "phantoms" / "ACDC"))
+
+
+def test_a_failed_row_does_not_stop_the_rest(home, first_call):
+    code, out = first_call
+    assert code == 1
+    assert "ACDC Ours_MT_5 seed_1337: trained and tested" in out
+    assert re.search(r"FAILED: ACDC Ours_MT_10_baseline seed_1337: train: exit code 1\n(    .*\n)*.*not finite", out)
+    assert "whole log:" in out
+    markdown, latex, table, page = (
+        (home / "tables" / f"two.{suffix}").read_text() for suffix in ("md", "tex", "csv", "html")
+    )
+    assert "| Ours_MT_10_baseline | - | 0 | failed |" in markdown and "| Ours_MT_5 | best | 1 |" in markdown
+    assert "published: SPC (MT), 10 %" in markdown and r"\bottomrule" in latex and "Ours_MT_5,Ours_MT" in table
+    assert page.count("<svg") == 4  # boxes of best and last, curves, worst cases
+
+
+def test_what_is_there_is_not_made_again(home, first_call, capsys):
+    weights = home / "ACDC" / "Ours_MT_5" / "seed_1337" / "best.pth"
+    before = weights.stat().st_mtime_ns
+    code, out = call(home, capsys)
+    assert code == 1 and "2 rows and seeds, 1 of them there already" in out and weights.stat().st_mtime_ns == before
+
+
+def test_dry_run_prints_commands_and_measured_hours_and_runs_nothing(home, first_call, capsys, monkeypatch):
+    config = json.loads((home / "ACDC" / "Ours_MT_5" / "seed_1337" / "config.json").read_text())
+    monkeypatch.setattr(reproduce, "describe_device", lambda _: config["device"])
+    before = sorted(home.rglob("*"))
+    code, out = call(home, capsys, "--dry-run", "--seeds", "1337,7")
+    assert code == 0 and sorted(home.rglob("*")) == before
+    assert "# ACDC Ours_MT_5 seed_1337: trained and tested; training left: 0.00 h" in out
+    assert "# ACDC Ours_MT_5 seed_7: not started; training left: 0.0" in out  # as the other seed's speed has it
+    assert out.count("training left: not measured") == 2 and "# not measured: 2 of them" in out
+    commands = [line for line in out.splitlines() if line.startswith("python ")]
+    assert len(commands) == 8 and all((jobs.ROOT / command.split()[1]).is_file() for command in commands)
+
+
+def test_state_is_read_from_the_folder(good):
+    run = good.folder
+    assert good.state == "trained and tested"
+    summary = run / "test_best" / "summary.json"
+    stored = json.loads(summary.read_text())
+    summary.write_text(json.dumps({**stored, "unit": "mm"}))
+    assert good.state == "trained, not tested"
+    summary.write_text(json.dumps(stored))
+    best = load_tensors(run / "best.pth")
+    save_tensors({**best, "iteration": 1}, run / "best.pth")  # other weights than were tested
+    assert good.state == "trained, not tested"
+    (run / "best.pth").unlink()
+    assert good.state == "iteration 3 of 4"
+    save_tensors({**load_tensors(run / "last.pth"), "iteration": 2}, run / "last.pth")
+    assert good.state == "iteration 2 of 4"
+    config = json.loads((run / "config.json").read_text())
+    config["flags"]["base_lr"] = 0.5
+    (run / "config.json").write_text(json.dumps(config))
+    assert good.state == "not started"  # another run's folder: training refuses it by name
+    outcome = run_job(good)
+    assert "train: exit code 2" in outcome.failure and "made with --base_lr = 0.5, now it is 0.01" in outcome.failure
+
+
+def test_two_calls_at_once_wait_for_each_other(good, capsys):
+    fcntl = pytest.importorskip("fcntl")
+    ended = []
+    with open(good.log, "a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        thread = threading.Thread(target=lambda: ended.append(run_job(good)))
+        thread.start()
+        time.sleep(0.3)
+        assert not ended
+    thread.join(timeout=20)
+    assert ended[0].failure == "" and "another process is at work on it" in capsys.readouterr().out
+
+
+def test_stages_of_two_stage_methods(tmp_path):
+    both = Job(Row("ACDC", BCP, 5), 1, str(tmp_path))
+    floor = Job(Row("ACDC", BCP, 5, "supervised"), 1, str(tmp_path))
+    assert [(stage.folder.name, stage.iterations) for stage in both.stages] == [("pretrain", 10000), ("self", 30000)]
+    assert [(stage.folder.name, stage.iterations) for stage in floor.stages] == [("pretrain", 10000)]
+
+
+def test_verify_says_the_same_or_what_differs(good, capsys):
+    folder = good.folder
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert reproduce.main(["--verify", str(folder)]) == 0
+    assert capsys.readouterr().out.count(": the same: 2 cases, 4 metrics, Dice ") == 2
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+    table = folder / "test_last" / "per_case.csv"
+    lines = table.read_text().splitlines()
+    lines[1] = ",".join([*lines[1].split(",")[:2], "0.987", *lines[1].split(",")[3:]])
+    table.write_text("\n".join(lines) + "\n")
+    assert reproduce.main(["--verify", str(folder)]) == 1
+    out = capsys.readouterr().out
+    assert "test_best: the same" in out and "test_last: DIFFERS" in out
+    assert "per_case.csv: dice in 1 of 6 places, first patient011_frame01 RV: 0.987" in out
+
+    best = load_tensors(folder / "best.pth")
+    name = next(name for name in best["net"] if name.endswith("out_conv.bias"))
+    best["net"][name] += torch.tensor([0.0, 9.0, 0.0, 0.0])
+    save_tensors(best, folder / "best.pth")
+    (_, found), _ = verify_run(folder, {2: reproduce.test_2d.predictor})
+    assert "best.pth: SHA-256 is not the one that was tested" in found[0]
+    assert any(line.startswith("summary.json: metrics dice mean: ") for line in found)
+
+
+def test_verify_names_what_it_cannot_verify(good, tmp_path, capsys):
+    def refusal(folder):
+        with pytest.raises(SystemExit) as stop:
+            reproduce.main(["--verify", str(folder)])
+        assert stop.value.code == 2
+        return capsys.readouterr().err
+
+    assert "no test_*/summary.json at or below" in refusal(tmp_path / "nothing")
+    path = good.folder / "test_best" / "summary.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in stored.items() if key != "flags"}))
+    assert "did not record its flags" in refusal(good.folder)
+    path.write_text(json.dumps({**stored, "weights": "gone.pth"}))
+    assert "gone.pth: no such weights" in refusal(good.folder)
+
+
+def test_a_signal_reaches_the_training_and_the_same_command_goes_on(home, first_call, tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "SMOKE_FLAGS", rows.SMOKE_FLAGS)
+    (tmp_path / "phantoms").mkdir()
+    (tmp_path / "phantoms" / "ACDC").symlink_to(home / "phantoms" / "ACDC")
+    command = [sys.executable, "scripts/reproduce.py", "spc-acdc", "--smoke", "--output_dir", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=jobs.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run = tmp_path / "ACDC" / "Ours_MT_5" / "seed_1337"
+    deadline = time.time() + 60
+    while not (run / "checkpoint.pth").exists() and time.time() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and out.endswith("interrupted: the same command goes on from here\n")
+    assert "interrupted at iteration" in (tmp_path / "reproduce" / "ACDC_Ours_MT_5_seed_1337.log").read_text()
+    assert [path.name for path in (tmp_path / "ACDC").iterdir()] == ["Ours_MT_5"]
+    job = reproduce.plan(reproduce.parse_args(command[2:]))[0]
+    assert re.fullmatch(r"iteration \d+ of 60", job.state)
+
+
+def test_cluster_jobs_by_submitit_s_local_executor(good, tmp_path):
+    pytest.importorskip("submitit")
+    bad = Job(BAD, 1337, good.output_dir, (), good.root_path)
+    ends = launchers.run_cluster([good, bad], tmp_path / "cluster", 0, {}, "local", poll_seconds=0.1)
+    ends = {job.name: outcome for job, outcome in ends}
+    assert ends[good.name].failure == ""
+    assert "train: exit code 1" in ends[bad.name].failure and "not finite" in ends[bad.name].failure
+
+
+def test_without_submitit_or_gpus_the_mend_is_named(good, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(InputError) as error:
+        next(launchers.run_cluster([good], tmp_path, 1, {}))
+    assert str(error.value) == "--launcher slurm needs submitit: pip install submitit"
+    with pytest.raises(InputError, match="--gpus 99: PyTorch .* sees"):
+        next(launchers.run_local([good], 99))
+
+
+def test_jobs_run_side_by_side_on_a_gpu_each(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    busy, seen = set(), []
+
+    def pretend(job, gpu, _stopper):
+        assert gpu not in busy
+        busy.add(gpu)
+        time.sleep(0.05)
+        seen.append((gpu, len(busy)))
+        busy.discard(gpu)
+        return jobs.Outcome("", 0.0)
+
+    monkeypatch.setattr(launchers, "run_job", pretend)
+    ends = list(launchers.run_local([Job(GOOD, seed, str(tmp_path)) for seed in range(6)], 2))
+    assert len(ends) == 6 and {gpu for gpu, _ in seen} == {0, 1} and max(count for _, count in seen) == 2
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["spc-mnist"], "no target spc-mnist: choose of spc-acdc"),
+        ([], "name tables to make, or runs to --verify"),
+        (["spc-acdc", "--seeds", "0"], "1 to 10 seeds"),
+        (["spc-acdc", "--slurm", "partition"], "expected KEY=VALUE"),
+    ],
+)
+def test_wrong_flags_are_one_line(flags, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        reproduce.main(flags)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and message in error and len(error.splitlines()) == 1
+
+
+def test_data_that_is_not_there_is_named_before_anything_runs(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("DATASET_HOME", str(tmp_path))
+    with pytest.raises(SystemExit) as stop:
+        reproduce.main(["ducisc-la", "--output_dir", str(tmp_path / "runs")])
+    assert stop.value.code == 2 and "has no folder LA" in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
+def test_seeds():
+    assert reproduce.seed_list("3") == [1337, 1, 2] and reproduce.seed_list("7,") == [7]
+    assert reproduce.seed_list("5,7,5") == [5, 7]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_row_is_a_command_that_its_script_takes(target):
+    found = [Job(row, 1, "runs") for row in TARGETS[target]]
+    assert len({job.folder for job in found}) == len(found)
+    for job in found:
+        assert job.args.name == job.row.dataset and job.args.preset == job.row.preset
+        assert shlex.split(shlex.join(job.commands(0)["train"]))[-2:] == ["--gpu", "0"]
+        assert job.row.dataset in rows.SMOKE_PHANTOMS and job.row.script in rows.SMOKE_FLAGS
+
+
+def test_published_rows_are_declared_and_the_declared_ones_published(root):
+    wanted = {
+        (row["dataset"], row["method"], row["labelnum"], row.get("preset"))
+        for row in json.loads((root / "results/published.json").read_text())["rows"]
+        if row["method"] != "neighbour"
+    }
+    declared = {
+        (job.row.dataset, job.method, job.row.labelnum, job.row.preset)
+        for target in TARGETS.values()
+        for job in (Job(row, 1, "runs") for row in target)
+    }
+    assert len(wanted) == 18 and wanted <= declared
+    ablations = {row.preset for row in TARGETS["spc-synapse-ablations"]} - {"supervised"}
+    assert ablations == {preset for dataset, *_, preset in wanted if dataset == "Synapse"}
