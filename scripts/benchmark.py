@@ -171,15 +171,15 @@ def benchmark_metrics(args, device) -> None:
             show(f"{kind}, {'voxels' if spacing is None else 'mm'}", times, difference)
 
 
-class Bright(torch.nn.Module):
-    """Stands in for a network whose forward pass costs nothing: classes by brightness."""
+class Constant(torch.nn.Module):
+    """Stands in for a network whose forward pass costs nothing."""
 
-    def __init__(self):
+    def __init__(self, batch_size: int, num_classes: int, size):
         super().__init__()
-        self.levels = torch.nn.Parameter(torch.tensor([0.15, 0.45, 0.6, 0.8]))
+        self.logits = torch.nn.Parameter(torch.rand(batch_size, num_classes, *size))
 
     def forward(self, image):
-        return (-(image - self.levels[:, None, None]).abs(),)
+        return (self.logits[: len(image)],)
 
 
 def benchmark_validation(args, device) -> None:
@@ -188,7 +188,8 @@ def benchmark_validation(args, device) -> None:
         flags = ["--root_path", str(root), "--labeled_cases", "1"]
         volumes = load_training_data(train_Ours_MT.parse_args(flags)).selection
         cases = [volumes[index] for index in range(len(volumes))]
-    net, size = Bright().to(device), (256, 256)
+    size = (256, 256)
+    net = Constant(24, 4, size).to(device)
     guesses = [
         sum((number * bumpy(case.label == number, number) for number in (1, 2, 3)), np.zeros(case.label.shape, int))
         .clip(0, 3).astype(np.uint8) for case in cases

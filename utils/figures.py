@@ -117,7 +117,11 @@ def draw_curves(rows: Sequence[dict]):
     figure, axes = plt.subplots(1, 3, figsize=(15, 4))
     groups = (
         ("loss terms, as summed", [("loss/", "")], axes[0]),
-        ("Dice of the batch's label maps (training)", [("monitor/dice_", "")], axes[1]),
+        (
+            "Dice of the batch's label maps (training)",
+            [("monitor/dice_student", ""), ("monitor/dice_teacher", "")],
+            axes[1],
+        ),
         ("validation Dice", [("val/dice/", ""), ("val/dice", "mean")], axes[2]),
     )
     for title, prefixes, axis in groups:
@@ -127,7 +131,7 @@ def draw_curves(rows: Sequence[dict]):
             for name in chosen:
                 points = [(row["iteration"], row[name]) for row in rows if name in row]
                 style = {"color": "black", "linewidth": 2} if label or name == "loss/total" else {"linewidth": 1.2}
-                axis.plot(*zip(*points), label=label or name[len(prefix) :], **style)
+                axis.plot(*zip(*points), label=label or name.split("/")[-1], **style)
         axis.set_title(title)
         axis.set_xlabel("iteration")
         axis.grid(alpha=0.3)

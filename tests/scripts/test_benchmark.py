@@ -2,28 +2,27 @@ import re
 
 import pytest
 
-from scripts.benchmark import main
+from scripts.benchmark import PARTS, main
+
+SMALL = "--patch_size 32 32 --batch_size 4 --repeats 1 --volume_size 32 32 32".split()
 
 
-@pytest.mark.parametrize("part", ["step", "component", "ducisc"])
-def test_each_part_prints_its_ratios(part, capsys):
-    main(
-        [
-            "--only",
-            part,
-            "--patch_size",
-            "32",
-            "32",
-            "--batch_size",
-            "4",
-            "--repeats",
-            "1",
-            "--volume_size",
-            "16",
-            "16",
-            "16",
-        ]
-    )
+@pytest.mark.parametrize("part", ["validation", "component", "steps", "memory", "top"])
+def test_each_part_prints_its_ratios_and_its_results_are_equal(part, capsys):
+    assert part in PARTS
+    main(["--only", part, *SMALL])
     out = capsys.readouterr().out
-    expected = {"step": r"a whole step", "component": r"of a BCP step", "ducisc": r"foretold for 112x112x80"}[part]
-    assert re.search(expected, out) and re.search(r"\d\.\d\d|\d times", out)
+    ratios = re.findall(r"([\d.]+) times as fast, largest difference (\S+)", out)
+    assert len(ratios) == {"validation": 1, "component": 2, "steps": 3, "memory": 0, "top": 0}[part]
+    assert all(float(ratio) > 0 and float(difference) < 1e-4 for ratio, difference in ratios)
+    if part == "memory":
+        assert re.search(r"foretold for 112x112x80, batch 2 \+ 2: [\d.]+ GiB", out)
+    if part == "top":
+        assert re.search(r"MT step: .*aten::\w+ [\d.]+%", out) and len(out.splitlines()) == 1 + 6
+
+
+def test_augmentation_equals_the_plain_way(capsys):
+    main(["--only", "augmentation", "--repeats", "1"])
+    out = capsys.readouterr().out
+    assert "weak image and label equal" in out
+    assert float(re.search(r"largest difference (\S+)", out).group(1)) <= 1.001  # grey levels

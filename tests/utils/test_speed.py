@@ -1,0 +1,118 @@
+"""Each speed flag leaves the objective what it is."""
+
+import argparse
+import inspect
+
+import pytest
+import torch
+
+import train_DuCiSC
+import train_Ours_BCP
+import train_Ours_MT
+from dataloaders.errors import InputError
+from networks import net_factory
+from utils.copy_paste import box_mask
+from utils.prototypes import PrototypeMemory
+from utils.speed import FAST, compiled, make_sgd, place, resolve_speed
+from utils.thresholds import ConfidenceThresholds
+
+CPU = torch.device("cpu")
+
+
+def flags(**values):
+    defaults = {"fast": False, "amp": "off", "channels_last": False, "compile": False, "fused": False}
+    return argparse.Namespace(**{**defaults, "data_on": "auto", "base_lr": 0.01, **values})
+
+
+def test_fast_is_put_into_the_flags():
+    args = flags(fast=True)
+    resolve_speed(args, CPU)
+    assert args.channels_last and not args.compile
+    assert FAST["cuda"].keys() <= vars(args).keys()
+    with pytest.raises(InputError, match="--data_on gpu needs a CUDA device"):
+        resolve_speed(flags(data_on="gpu"), CPU)
+
+
+def still(net):
+    """Dropout off: its draws depend on the layout."""
+    for module in net.modules():
+        if "Dropout" in type(module).__name__:
+            module.eval()
+    return net
+
+
+@pytest.mark.parametrize("net_type, dims", [("unet_proj", 2), ("ducisc", 3)])
+def test_channels_last_gives_the_same_numbers(net_type, dims):
+    image, outputs = torch.rand(2, 1, *[32] * dims), []
+    for args in (flags(), flags(channels_last=True)):
+        torch.manual_seed(0)
+        outputs.append(still(place(net_factory(net_type, 1, 2), CPU, args))(image))
+    finest = [output[0] if dims == 2 else output[0][-1] for output in outputs]
+    torch.testing.assert_close(*finest, rtol=0, atol=3e-4)  # BN over few values at the lowest level
+
+
+def test_mixed_precision_gives_float32_and_leaves_evaluation_alone():
+    torch.manual_seed(0)
+    net = net_factory("unet_proj", 1, 4).train()
+    image = torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        exact = still(net)(image)[0]
+        net.eval()
+        evaluated = net(image)[0]
+        mixed = still(place(net, CPU, flags(amp="bf16")))
+        logits, feat = mixed(image)
+        z = mixed.proj_head(feat)
+        assert logits.dtype == feat.dtype == z.dtype == torch.float32
+        difference = (logits - exact).abs().max().item()
+        assert 0 < difference < 0.1  # bfloat16 has eight bits
+        mixed.eval()
+        mixed.load_state_dict(net.state_dict())
+        assert mixed(image)[0].dtype == evaluated.dtype == torch.float32
+    assert all(value.dtype == torch.float32 for value in mixed.state_dict().values() if value.is_floating_point())
+
+
+@pytest.mark.skipif(
+    "fused" not in inspect.signature(torch.optim.SGD.__init__).parameters, reason="this PyTorch has no fused SGD"
+)
+def test_fused_sgd_takes_the_same_steps():
+    nets = [torch.nn.Linear(4, 4) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    for net, fused in zip(nets, (False, True)):
+        optimizer = make_sgd(net, flags(fused=fused))
+        for _ in range(3):
+            optimizer.zero_grad()
+            net(torch.ones(2, 4)).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(nets[0].weight, nets[1].weight, rtol=0, atol=1e-6)
+
+
+def spc_arguments():
+    torch.manual_seed(0)
+    nets = [still(place(net_factory("unet_proj", 1, 3), CPU, flags())) for _ in range(2)]
+    images, label = torch.rand(2, 4, 1, 32, 32), torch.randint(0, 3, (2, 32, 32))
+    memories = [PrototypeMemory(3) for _ in range(2)]
+    return [*nets, *memories, *images, label, torch.rand(4), torch.tensor([2, 3, 0, 1])]
+
+
+def ducisc_arguments():
+    torch.manual_seed(0)
+    nets = [still(place(net_factory("ducisc", 1, 2, 2), CPU, flags())) for _ in range(2)]
+    images, label = torch.rand(2, 2, 1, 16, 16), torch.randint(0, 2, (2, 16, 16))
+    return [*nets, ConfidenceThresholds(2), *images, label, torch.rand(2), True]
+
+
+CASES = {
+    "MT": (train_Ours_MT.compute_losses, lambda: [*spc_arguments(), 0.5]),
+    "BCP": (train_Ours_BCP.compute_losses, lambda: [*spc_arguments(), box_mask((2, 3, 21, 21), (32, 32)), 0.5]),
+    "DuCiSC": (train_DuCiSC.compute_losses, ducisc_arguments),
+}
+
+
+@pytest.mark.parametrize("method", CASES)
+def test_compiled_objective_is_the_same(method, monkeypatch):
+    """Traced as --compile does, without the code generator, which takes minutes on a CPU."""
+    monkeypatch.setattr(torch, "compile", lambda f, _compile=torch.compile, **kw: _compile(f, backend="eager", **kw))
+    objective, arguments = CASES[method]
+    torch.compiler.reset() if hasattr(torch, "compiler") else torch._dynamo.reset()
+    plain, fast = objective(*arguments())[0], compiled(objective, flags(compile=True), CPU)(*arguments())[0]
+    assert fast.item() == pytest.approx(plain.item(), abs=1e-5)
