@@ -192,26 +192,43 @@ LATEX.update({"±": r"$\pm$", "×": r"$\times$", "<": r"$<$", ">": r"$>$", **{si
 
 def latex_escape(text: str) -> str:
     """Text that LaTeX prints as it is; a minus before a number becomes one."""
-    text = "".join(LATEX.get(sign, sign) for sign in text)
+    text = "".join(LATEX.get(sign, sign) for sign in text).replace("--", "-{}-")  # no dash of two hyphens
     return re.sub(r"(?<![\w.])([-+])(\d)", r"$\1$\2", text)
 
 
+NAMING, METRICS, LATEX_WIDTH = 3, len(COLUMNS), 12  # columns: a row's name, weights and seeds; its metrics; on a page
+
+
 def as_latex(blocks: Sequence[Block]) -> str:
-    """One table environment for each table, its notes below the last of a block."""
+    """One table environment for each table, its notes below the last of a block.
+
+    A table of more than LATEX_WIDTH columns has its metrics above and its classes below, to stay readable.
+    """
     parts = ["% needs \\usepackage{booktabs,graphicx}; tables wider than the line are scaled down"]
     for block in blocks:
         for table in block.tables:
-            lines = [" & ".join(map(latex_escape, row)) + r" \\" for row in table.rows]
+            width, middle = len(table.rows[0]), NAMING + METRICS
+            columns = [range(width)]
+            if width > LATEX_WIDTH:
+                columns = [range(middle), [*range(NAMING), *range(middle, width)]]
+            tabulars = [_tabular([[row[index] for index in chosen] for row in table.rows]) for chosen in columns]
             notes = block.notes if table is block.tables[-1] else []
             parts += [
                 r"\begin{table}[htbp]", r"\centering", rf"\caption{{{latex_escape(table.caption)}}}",
-                r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-                rf"\begin{{tabular}}{{l{'r' * (len(table.rows[0]) - 1)}}}", r"\toprule", lines[0], r"\midrule",
-                *lines[1:], r"\bottomrule", r"\end{tabular}}",
+                "\n\\par\\medskip\n".join(tabulars),
                 *(rf"\par\footnotesize\raggedright {latex_escape(f'[{n}] {note}')}" for n, note in enumerate(notes, 1)),
                 r"\end{table}",
             ]  # fmt: skip
     return "\n".join(parts) + "\n"
+
+
+def _tabular(rows: Sequence[Sequence[str]]) -> str:
+    head, *lines = [" & ".join(map(latex_escape, row)) + r" \\" for row in rows]
+    start = [
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{l{'r' * (len(rows[0]) - 1)}}}",
+    ]
+    return "\n".join([*start, r"\toprule", head, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}}"])
 
 
 CSV_COLUMNS = (

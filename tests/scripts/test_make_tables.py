@@ -84,6 +84,7 @@ def test_latex_is_balanced(runs):
 def test_latex_escape():
     assert latex_escape("Ours_MT 5 % ± 1 -2.5 < 3") == r"Ours\_MT 5 \% $\pm$ 1 $-$2.5 $<$ 3"
     assert latex_escape("a{b}\\~^#&") == r"a\{b\}\textbackslash{}\textasciitilde{}\textasciicircum{}\#\&"
+    assert latex_escape("--protocol holdout") == "-{}-protocol holdout"
     assert latex_escape("val-2 +1.0") == "val-2 $+$1.0"
 
 
