@@ -92,7 +92,7 @@ def show(what: str, times: dict[str, float], difference: float) -> None:
 def acdc_folder(args) -> Iterator[Path]:
     """ACDC's folder, or a phantom of it."""
     with tempfile.TemporaryDirectory() as folder:
-        yield Path(args.root_path or make_phantom("ACDC", Path(folder), train=4, shape=(10, 216, 256), test=1))
+        yield Path(args.root_path or make_phantom("ACDC", Path(folder), 3, 1, 1, (4, 216, 256)))
 
 
 def bumpy(mask: np.ndarray, seed: int, strength: float = 0.15) -> np.ndarray:
@@ -451,13 +451,11 @@ def benchmark_top(args, device) -> None:
     parts = steps_of(args, device)
     net = net_factory("unet_proj", 1, 4).to(device)
     image = np.random.default_rng(0).random((10, 216, 256)).astype(np.float32)
-    mask = bumpy(np.pad(np.ones((30, 30, 20), bool), 20), 0)
     functions = {f"{name} step": lambda part=part: part["ours"]().backward() for name, part in parts.items()}
     functions["test of a 2-D volume"] = lambda: predict_slices(net, image, args.patch_size)
     functions["test of a 3-D volume"] = lambda: window_scores(
         parts["DuCiSC"]["nets"][0], image.transpose(1, 2, 0)[:72, :60].repeat(4, 2), (48, 48, 32), (12, 4)
     )
-    functions["metrics of a volume"] = lambda: case_metrics(bumpy(mask, 1).astype(np.uint8), mask.astype(np.uint8), 2)
     for name, function in functions.items():
         function()
         with torch.profiler.profile(activities=activities) as profile:

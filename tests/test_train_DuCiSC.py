@@ -223,10 +223,11 @@ def test_published_and_neighbours_rows(whole_run, home, tmp_path, capsys):
     config = json.loads((folder(runs) / "config.json").read_text())
     config["flags"].update(labeled_cases=None, labelnum=8)
     (folder(runs) / "config.json").write_text(json.dumps(config))
+    folder(runs).parent.rename(runs / "LA" / "DuCiSC_8")
     assert test_3d.main(["--name", "LA", "--output_dir", str(runs), "--stride", "16", "16"]) == 0
     out = capsys.readouterr().out
     assert (
-        "not published here: DuCiSC 8" in out
+        "not published here: DuCiSC_8" in out
         and "published: UA-MT, 8" in out
         and "84.25" in out
         and "published: MC-Net+, 8" in out

@@ -241,7 +241,7 @@ def footnotes(summaries: Sequence[dict], spread_over: str = "standard deviation 
     windows = dict.fromkeys(summary.get("windows") or "" for summary in summaries)
     notes += [text for text in windows if text]
     if first["nms"]:
-        notes.append("of each class only the largest object is kept (--nms)")
+        notes.append("kept of a prediction: the largest object of each class (--nms)")
     notes += dict.fromkeys(summary["note"] for summary in summaries if summary.get("note"))
     for rule in dict.fromkeys(summary["selection"] for summary in summaries if summary.get("selection")):
         notes.append(f"best: chosen by {rule}; last: the end of training, not chosen")

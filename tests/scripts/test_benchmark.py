@@ -18,7 +18,7 @@ def test_each_part_prints_its_ratios_and_its_results_are_equal(part, capsys):
     if part == "memory":
         assert re.search(r"foretold for 112x112x80, batch 2 \+ 2: [\d.]+ GiB", out)
     if part == "top":
-        assert re.search(r"MT step: .*aten::\w+ [\d.]+%", out) and len(out.splitlines()) == 1 + 6
+        assert re.search(r"MT step: .*aten::\w+ [\d.]+%", out) and len(out.splitlines()) == 1 + 5
 
 
 def test_augmentation_equals_the_plain_way(capsys):
