@@ -9,6 +9,7 @@ import train_DuCiSC
 import train_Ours_BCP
 import train_Ours_MT
 from scripts.make_phantom import make_phantom
+from utils.training import Trainer
 
 pytestmark = [
     pytest.mark.gpu,
@@ -29,6 +30,31 @@ def test_training_on_the_device_in_each_precision(tmp_path, monkeypatch, script,
     (rows,) = list((tmp_path / "runs").rglob("self/metrics.jsonl")) or list((tmp_path / "runs").rglob("metrics.jsonl"))
     losses = [json.loads(line).get("loss/total", 0.0) for line in rows.read_text().splitlines()]
     assert len(losses) == 8 and all(torch.isfinite(torch.tensor(losses)))
+
+
+@pytest.mark.parametrize("script", [train_Ours_MT, train_Ours_BCP, train_DuCiSC])
+def test_a_step_never_waits_for_the_device(tmp_path, monkeypatch, script):
+    """CUDA's own check raises at any host round trip in objective, backward pass, optimiser and EMA."""
+    make_phantom("ACDC", tmp_path, train=3, val=1, test=1, shape=(4, 48, 48))
+    monkeypatch.setenv("DATASET_HOME", str(tmp_path))
+    update, steps = Trainer._update, []
+
+    def watched(self, batch):
+        torch.cuda.set_sync_debug_mode("error" if steps else "default")  # the first step may set things up
+        try:
+            return update(self, batch)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+            steps.append(self.done)
+
+    monkeypatch.setattr(Trainer, "_update", watched)
+    flags = "--name ACDC --labeled_cases 1 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --gpu 0".split()
+    flags += ["--max_iterations", "4", "--output_dir", str(tmp_path / "runs")]
+    flags += {train_Ours_BCP: ["--pretrain_iterations", "2"], train_DuCiSC: ["--warmup_iterations", "1"]}.get(
+        script, []
+    )
+    assert script.main(flags) == 0
+    assert len(steps) == (6 if script is train_Ours_BCP else 4)
 
 
 def test_float32_objective_equals_the_cpus(numbers, build):

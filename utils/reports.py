@@ -233,8 +233,12 @@ def footnotes(summaries: Sequence[dict], spread_over: str = "standard deviation 
     first = summaries[0]
     info = DATASETS[first["dataset"]]
     undefined = "undefined and left out" if first["empty_rule"] == "ours" else "0, as in the releases (--empty release)"
+    published = info.expected.get("test", first["cases"])
+    count = f"{first['cases']} test volumes"
+    if first["cases"] != published:
+        count += f", not the {published} of the published list"
     notes = [
-        f"{info.name}, {first['cases']} test volumes; mean ± {spread_over}; classes by label "
+        f"{info.name}, {count}; mean ± {spread_over}; classes by label "
         "value: " + ", ".join(f"{index + 1} {label}" for index, label in enumerate(info.classes)),
         f"empty: predictions that miss a class the case has; distances to an empty mask are {undefined}",
     ]

@@ -154,3 +154,12 @@ def test_footnotes_name_rule_selection_and_penalty(results):
     assert "1 RV, 2 Myo, 3 LV" in notes and "best: chosen by mean Dice on val.list" in notes
     assert "undefined and left out" in notes and "a best: with the volume's diagonal" in notes
     assert "0, as in the releases" in footnotes([{**summarise(results, CLASSES, "release"), **about}])[1]
+
+
+@pytest.mark.parametrize("cases, marked", [(40, False), (39, True)])
+def test_another_number_of_cases_than_the_published_lists_is_marked(results, cases, marked):
+    """Pancreas-CT as it is downloaded today lacks a test case, for example."""
+    about = {"run": "r best", "dataset": "ACDC", "nms": False, "unit": "voxel", "cases": cases}
+    note = footnotes([{**summarise(results, CLASSES), **about}])[0]
+    assert (f"ACDC, {cases} test volumes, not the 40 of the published list; mean" in note) == marked
+    assert f"ACDC, {cases} test volumes" in note
