@@ -39,17 +39,26 @@ def test_none_and_all_damaged(tmp_path):
         load_checkpoint(tmp_path, lambda line: None)
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "a.pth"
-    save_tensors({"value": 1}, path)
+@pytest.mark.parametrize(
+    "save, load, old, new",
+    [
+        (save_tensors, load_tensors, {"value": 1}, {"value": 2}),
+        (save_text, lambda path: path.read_text(), "old", "new"),
+    ],
+    ids=["tensors", "text"],
+)
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch, save, load, old, new):
+    """As on a full disk."""
+    path = tmp_path / "file"
+    save(old, path)
 
-    def full_disk(_):
-        raise OSError("No space left on device")
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full_disk)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        save_tensors({"value": 2}, path)
-    assert load_tensors(path) == {"value": 1}
+        save(new, path)
+    assert load(path) == old and list(tmp_path.iterdir()) == [path]
 
 
 class Evil:
@@ -64,17 +73,3 @@ def test_pickled_code_never_runs(tmp_path, capfd):
         with pytest.raises(InputError, match=f"{name}: damaged or not a file of plain tensors"):
             load_tensors(tmp_path / name)
     assert "unsafe" not in capfd.readouterr().out
-
-
-def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
-    """As on a full disk."""
-    path = tmp_path / "page.html"
-    save_text("old", path)
-
-    def full(number):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        save_text("new", path)
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
