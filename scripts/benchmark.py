@@ -63,6 +63,8 @@ from utils.style_blending import draw_blend  # noqa: E402
 from utils.thresholds import ConfidenceThresholds  # noqa: E402
 from utils.training import make_loader  # noqa: E402
 
+IMPORTED = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # bytes, before any data or network
+
 
 def seconds(function: Callable, device: torch.device) -> float:
     """The time of one call, the device's work included."""
@@ -440,7 +442,21 @@ def benchmark_loader(args, device) -> None:
             rate, needed = (count - 1) * args.batch_size / took, args.batch_size / step
             print(f"  {workers} {where}: {rate:.0f} slices/s, {rate / needed:.1f} times the {needed:.0f} of a step")
     print(f"  training data in memory: {data.train.num_bytes / 2**20:.0f} MiB, {len(data.train)} slices;", end=" ")
-    print(f"peak of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f} MiB")
+    print(f"peak of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f} MiB,", end=" ")
+    print(f"{IMPORTED / 2**20:.0f} of them after the imports")
+    batches = TwoStreamBatches(data.labelled, data.unlabelled, half, args.batch_size - half, 0, 0, count)
+    own = own_memory(make_loader(data.train, batches, 2, device))
+    print(f"  not shared, of each worker: {', '.join(f'{value / 2**20:.0f} MiB' for value in own)}")
+
+
+def own_memory(loader) -> list[int]:
+    """Bytes that each worker of a loader at work shares with no other process (Linux: /proc)."""
+    iterator = iter(loader)
+    for _ in range(4):
+        next(iterator)
+    pages = [Path(f"/proc/{worker.pid}/smaps_rollup").read_text().split() for worker in iterator._workers]
+    kinds = "Private_Clean:", "Private_Dirty:"
+    return [sum(1024 * int(words[words.index(kind) + 1]) for kind in kinds) for words in pages]
 
 
 def benchmark_top(args, device) -> None:

@@ -43,7 +43,7 @@ def predict_slices(net: nn.Module, image: np.ndarray, patch_size: Sequence[int],
         labels = []
         for chunk in torch.from_numpy(image).to(device).split(batch_size):
             logits = finest_logits(net, nearest_zoom(chunk, patch_size)[:, None])
-            labels.append(nearest_zoom(hard_label(logits).to(torch.uint8), image.shape[1:]))
+            labels.append(nearest_zoom(hard_label(logits, torch.uint8), image.shape[1:]))
         return torch.cat(labels).cpu().numpy()
 
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 import torch
 
 
-def hard_label(scores: torch.Tensor) -> torch.Tensor:
-    """The arg-max over the classes, the first of equals: (B, C, *size) -> (B, *size) int64.
+def hard_label(scores: torch.Tensor, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+    """The arg-max over the classes, the first of equals: (B, C, *size) -> (B, *size).
 
-    By max, which gives the same indices as argmax and on a CPU is 4 to 12 times as fast.
+    On a CPU class by class, elementwise, which is many times as fast as argmax over an axis that is not the last.
     """
-    return scores.max(dim=1).indices
+    scores = scores.detach()
+    if scores.device.type != "cpu":
+        return scores.max(dim=1).indices.to(dtype)
+    best, label = scores[:, 0].clone(), torch.zeros_like(scores[:, 0], dtype=torch.uint8)
+    for index in range(1, scores.shape[1]):
+        label = torch.maximum(label, (scores[:, index] > best).to(torch.uint8).mul_(index))
+        torch.maximum(best, scores[:, index], out=best)
+    return label.to(dtype)
 
 
 def one_hot(label: torch.Tensor, num_classes: int, dtype: torch.dtype) -> torch.Tensor:

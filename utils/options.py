@@ -117,7 +117,7 @@ def add_training_flags(parser: argparse.ArgumentParser, defaults: Mapping[int, M
     group = parser.add_argument_group("speed (the defaults give the papers' float32 numbers)")
     group.add_argument(
         "--fast", action="store_true",
-        help="on CUDA --amp bf16 --channels_last --compile --fused, on a CPU --channels_last (default: off)",
+        help="on CUDA --amp bf16 --channels_last --compile --fused, on a CPU --channels_last in 2-D (default: off)",
     )  # fmt: skip
     group.add_argument(
         "--amp", choices=("off", "fp16", "bf16"), default="off",

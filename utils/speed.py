@@ -9,23 +9,27 @@ from typing import Callable
 import torch
 from torch import nn
 
+from dataloaders.datasets import get_dataset
 from dataloaders.errors import InputError
 
-# What --fast turns on, by kind of device. On a CPU: what was measured to be fastest (results/performance.md).
+# What --fast turns on, by kind of device and dimension. On a CPU: what was measured to be fastest
+# (results/performance.md); in 3-D that is nothing.
 FAST = {
-    "cuda": {"amp": "bf16", "channels_last": True, "compile": True, "fused": True},
-    "cpu": {"channels_last": True},
+    ("cuda", 2): {"amp": "bf16", "channels_last": True, "compile": True, "fused": True},
+    ("cuda", 3): {"amp": "bf16", "channels_last": True, "compile": True, "fused": True},
+    ("cpu", 2): {"channels_last": True},
+    ("cpu", 3): {},
 }
 AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def resolve_speed(args: argparse.Namespace, device: torch.device) -> None:
-    """Put into `args` what --fast stands for on this device, so that the run's record shows it.
+    """Put into `args` what --fast stands for on this device for this dataset, so that the run's record shows it.
 
     Raises InputError for a flag that this device or this PyTorch cannot follow.
     """
     if args.fast:
-        vars(args).update(FAST[device.type])
+        vars(args).update(FAST[device.type, get_dataset(args.name).dims])
     if args.data_on == "gpu" and device.type != "cuda":
         raise InputError("--data_on gpu needs a CUDA device; leave it out to keep the data on the CPU")
     if args.fused and "fused" not in inspect.signature(torch.optim.SGD.__init__).parameters:

@@ -25,10 +25,11 @@ def flags(**values):
 
 
 def test_fast_is_put_into_the_flags():
-    args = flags(fast=True)
-    resolve_speed(args, CPU)
-    assert args.channels_last and not args.compile
-    assert FAST["cuda"].keys() <= vars(args).keys()
+    for name, channels_last in (("ACDC", True), ("LA", False)):  # in 3-D it was slower on a CPU
+        args = flags(fast=True, name=name)
+        resolve_speed(args, CPU)
+        assert args.channels_last is channels_last and not args.compile
+    assert FAST["cuda", 3].keys() <= vars(args).keys()
     with pytest.raises(InputError, match="--data_on gpu needs a CUDA device"):
         resolve_speed(flags(data_on="gpu"), CPU)
 
