@@ -1,0 +1,156 @@
+"""The scans of your own dataset: found in their folders, told apart by patient, divided into training and test.
+
+Source: docs/DATA.md, "Your own dataset".
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from dataloaders.datasets import case_of, volume_of
+from dataloaders.errors import InputError
+from dataloaders.own_datasets import OwnDataset
+from dataloaders.scans import is_scan
+from dataloaders.seeding import generator
+
+# (images, labels, whether they are for the test alone); nnU-Net's folders, or plain ones
+LAYOUTS = (
+    (("imagesTr", "labelsTr", False), ("imagesTs", "labelsTs", True)),
+    (("images", "labels", False),),
+)
+
+
+class OwnScan(NamedTuple):
+    """One scan. `volume` is its name in the prepared dataset, from which `case_of` finds the patient."""
+
+    volume: str
+    patient: str
+    image: Path
+    label: Optional[Path]
+    for_test: bool  # of a folder that is for the test alone
+
+
+class Found(NamedTuple):
+    """What a source folder holds: whole scans, a line for each fault, and a line for what is passed over."""
+
+    scans: List[OwnScan]
+    faults: List[str]
+    notes: List[str]
+
+
+def find_scans(own: OwnDataset, source: Path) -> Found:
+    """The scans in images/ and labels/, or in nnU-Net's folders. A scan is a file, or a folder of DICOM slices.
+
+    Raises InputError where neither is there, both are, or no scan is in them.
+    """
+    layouts = [layout for layout in LAYOUTS if (Path(source) / layout[0][0]).is_dir()]
+    if len(layouts) != 1:
+        wrong = "both images/ and imagesTr/ in it, leave one" if layouts else "no images/ (or nnU-Net's imagesTr/) in it"
+        raise InputError(f"--source {source}: {wrong}; labels/ holds a label of the same name for each labelled scan")
+    found, faults, notes = [], [], []
+    for images, labels, for_test in layouts[0]:
+        pairs, wrong = _pairs(own, Path(source) / images, Path(source) / labels)
+        faults += wrong
+        bare = [name for name, (_, label) in pairs.items() if label is None and for_test]
+        if bare:
+            notes.append(f"{images}: {len(bare)} scans without a label are left out, a test needs one: {bare[0]}, ...")
+        found += [(name, *pair, for_test) for name, pair in pairs.items() if name not in bare]
+    if not found and not faults:
+        raise InputError(f"--source {source}: no scan in {layouts[0][0][0]}/, {', '.join(own.suffixes)} or DICOM folders")
+    return _with_patients(own, found, faults, notes)
+
+
+def _pairs(own: OwnDataset, images: Path, labels: Path) -> Tuple[Dict[str, Tuple[Path, Optional[Path]]], List[str]]:
+    """Name -> image and label, None where there is no label; and a line for each fault."""
+    paths = [_by_name(own, images, folders=True), _by_name(own, labels, folders=False)]
+    if images.name.startswith("imagesT"):
+        paths[0] = _without_channel(paths[0])
+    doubled = [(name, *of_name[:2]) for part in paths for name, of_name in part.items() if len(of_name) > 1]
+    faults = [f"{first}: {name} is there twice, also as {other}; leave one of them" for name, first, other in doubled]
+    of_images, of_labels = paths
+    faults += [
+        f"{of_labels[name][0]}: no image {name} in {images}; add it or take the label away"
+        for name in of_labels
+        if name not in of_images
+    ]
+    broken = {name for name, *_ in doubled}
+    whole = {
+        name: (path, of_labels.get(name, [None])[0]) for name, (path, *_) in of_images.items() if name not in broken
+    }
+    return whole, faults
+
+
+def _by_name(own: OwnDataset, folder: Path, folders: bool) -> Dict[str, List[Path]]:
+    """Name without suffix -> the scans of this name in a folder, sorted; hidden files are passed over."""
+    paths = defaultdict(list)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        suffix = next((suffix for suffix in own.suffixes if path.name.lower().endswith(suffix)), "")
+        if path.name.startswith(".") or not (folders if path.is_dir() else suffix and is_scan(path)):
+            continue
+        paths[path.name if path.is_dir() else path.name[: -len(suffix)]].append(path)
+    return paths
+
+
+def _without_channel(paths: Dict[str, List[Path]]) -> Dict[str, List[Path]]:
+    """nnU-Net names a scan's only channel CASE_0000; raises InputError where a case has a second channel."""
+    for name, (path, *_) in paths.items():
+        if name.endswith("_0001") and name[: -len("_0001")] + "_0000" in paths:
+            raise InputError(f"{path}: a second channel, images of several are not read; keep _0000 alone")
+    return {re.sub("_0000$", "", name): of_name for name, of_name in paths.items()}
+
+
+def _with_patients(own: OwnDataset, found: Sequence[tuple], faults: List[str], notes: List[str]) -> Found:
+    """Give each scan its patient and its name in the prepared dataset."""
+    scans: List[OwnScan] = []
+    seen: Dict[str, OwnScan] = {}
+    count = defaultdict(int)
+    for name, image, label, for_test in sorted(found):
+        match = re.search(own.patient, name) if own.patient else None
+        if own.patient and not (match and match[1]):
+            faults.append(f"{image}: 'patient' of {own.path.name}, {own.patient}, finds none in {name}; correct it")
+            continue
+        patient = match[1] if match else case_of(name)
+        count[patient] += 1
+        volume = f"{patient}_frame{count[patient]:02d}" if match else name
+        scan = OwnScan(volume, patient, image, label, for_test)
+        other = seen.setdefault(patient, scan)
+        if volume_of(volume) != volume or case_of(volume) != patient or volume != volume.strip():
+            faults.append(f"{image}: a name that ends as a slice's does (or in a blank); rename scan and label")
+        elif other.for_test != for_test:
+            faults.append(f"{image}: patient {patient} is in {other.image.parent.name} too; a patient is in one of both")
+        else:
+            scans.append(scan)
+    return Found(scans, faults, notes)
+
+
+def split_patients(scans: Sequence[OwnScan], shares: Sequence[float], seed: int) -> Dict[str, List[str]]:
+    """Role ("train", "val", "test") -> its patients, in an order drawn from the seed and each patient's name.
+
+    shares: of the labelled patients in training, validation and test. A patient is labelled if all scans are; the
+    others follow behind the labelled ones in training. Scans that are for the test alone are the test, and the rest is
+    divided by the first two shares. Raises InputError where patients are too few.
+    """
+    of_patient = defaultdict(list)
+    for scan in scans:
+        of_patient[scan.patient].append(scan)
+    order = sorted(of_patient, key=lambda patient: generator(seed, "split", *patient.encode()).random())
+    labelled = [patient for patient in order if all(scan.label for scan in of_patient[patient])]
+    given = [patient for patient in labelled if of_patient[patient][0].for_test]
+    labelled = [patient for patient in labelled if patient not in given]
+    parts = (*shares[:2], 0) if given else shares
+    val, test = (max(1, round(len(labelled) * part / sum(parts))) if part else 0 for part in parts[1:])
+    train = len(labelled) - val - test
+    if train < 1:
+        raise InputError(
+            f"{len(labelled)} patients with labels are too few to train, validate and test on: at least "
+            f"{1 + val + test} are needed, or give another --split"
+        )
+    unlabelled = [patient for patient in order if patient not in labelled and patient not in given]
+    return {
+        "train": labelled[:train] + unlabelled,
+        "val": labelled[train : train + val],
+        "test": labelled[train + val :] + given,
+    }
