@@ -236,8 +236,8 @@ def labelled_cases(
         flag, rule, wanted = f"--labelnum {labelnum}", "no published protocol", labelnum
     elif not info.protocols:
         raise InputError(
-            f"{info.name} has no protocol for --labelnum: say with --labeled_cases N how many of the {len(cases)} cases "
-            "of the training list are labelled"
+            f"{info.name} has no protocol for --labelnum: say with --labeled_cases N how many of the "
+            f"{len(cases)} training cases are labelled"
         )
     else:
         known = ", ".join(str(number) for number in info.protocols)

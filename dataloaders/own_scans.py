@@ -5,6 +5,8 @@ Source: docs/DATA.md, "Your own dataset".
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -13,7 +15,6 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 from dataloaders.datasets import case_of, volume_of
 from dataloaders.errors import InputError
 from dataloaders.own_datasets import OwnDataset
-from dataloaders.scans import is_scan
 from dataloaders.seeding import generator
 
 # (images, labels, whether they are for the test alone); nnU-Net's folders, or plain ones
@@ -48,7 +49,9 @@ def find_scans(own: OwnDataset, source: Path) -> Found:
     """
     layouts = [layout for layout in LAYOUTS if (Path(source) / layout[0][0]).is_dir()]
     if len(layouts) != 1:
-        wrong = "both images/ and imagesTr/ in it, leave one" if layouts else "no images/ (or nnU-Net's imagesTr/) in it"
+        wrong = (
+            "both images/ and imagesTr/ in it, leave one" if layouts else "no images/ (or nnU-Net's imagesTr/) in it"
+        )
         raise InputError(f"--source {source}: {wrong}; labels/ holds a label of the same name for each labelled scan")
     found, faults, notes = [], [], []
     for images, labels, for_test in layouts[0]:
@@ -59,7 +62,9 @@ def find_scans(own: OwnDataset, source: Path) -> Found:
             notes.append(f"{images}: {len(bare)} scans without a label are left out, a test needs one: {bare[0]}, ...")
         found += [(name, *pair, for_test) for name, pair in pairs.items() if name not in bare]
     if not found and not faults:
-        raise InputError(f"--source {source}: no scan in {layouts[0][0][0]}/, {', '.join(own.suffixes)} or DICOM folders")
+        raise InputError(
+            f"--source {source}: no scan in {layouts[0][0][0]}/, {', '.join(own.suffixes)} or DICOM folders"
+        )
     return _with_patients(own, found, faults, notes)
 
 
@@ -88,9 +93,10 @@ def _by_name(own: OwnDataset, folder: Path, folders: bool) -> Dict[str, List[Pat
     paths = defaultdict(list)
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         suffix = next((suffix for suffix in own.suffixes if path.name.lower().endswith(suffix)), "")
-        if path.name.startswith(".") or not (folders if path.is_dir() else suffix and is_scan(path)):
-            continue
-        paths[path.name if path.is_dir() else path.name[: -len(suffix)]].append(path)
+        if path.is_dir() and folders and not path.name.startswith("."):
+            paths[path.name].append(path)
+        elif path.is_file() and suffix and not path.name.startswith("."):
+            paths[path.name[: -len(suffix)]].append(path)
     return paths
 
 
@@ -117,17 +123,25 @@ def _with_patients(own: OwnDataset, found: Sequence[tuple], faults: List[str], n
         volume = f"{patient}_frame{count[patient]:02d}" if match else name
         scan = OwnScan(volume, patient, image, label, for_test)
         other = seen.setdefault(patient, scan)
-        if volume_of(volume) != volume or case_of(volume) != patient or volume != volume.strip():
-            faults.append(f"{image}: a name that ends as a slice's does (or in a blank); rename scan and label")
+        if volume_of(volume) != volume or volume != volume.strip():
+            faults.append(f"{image}: its name ends as that of a slice, or with a blank; rename it and its label")
         elif other.for_test != for_test:
-            faults.append(f"{image}: patient {patient} is in {other.image.parent.name} too; a patient is in one of both")
+            faults.append(
+                f"{image}: patient {patient} is in {other.image.parent.name} too; a patient is in one of both"
+            )
         else:
             scans.append(scan)
     return Found(scans, faults, notes)
 
 
-def split_patients(scans: Sequence[OwnScan], shares: Sequence[float], seed: int) -> Dict[str, List[str]]:
-    """Role ("train", "val", "test") -> its patients, in an order drawn from the seed and each patient's name.
+def labelled_patients(scans: Sequence[OwnScan]) -> List[str]:
+    """The patients of whose scans all have labels, in order."""
+    bare = {scan.patient for scan in scans if scan.label is None}
+    return [patient for patient in dict.fromkeys(scan.patient for scan in scans) if patient not in bare]
+
+
+def split_scans(scans: Sequence[OwnScan], shares: Sequence[int], seed: int) -> Dict[str, List[OwnScan]]:
+    """Role ("train", "val", "test") -> its scans, patient by patient in an order drawn from the seed and their names.
 
     shares: of the labelled patients in training, validation and test. A patient is labelled if all scans are; the
     others follow behind the labelled ones in training. Scans that are for the test alone are the test, and the rest is
@@ -137,20 +151,31 @@ def split_patients(scans: Sequence[OwnScan], shares: Sequence[float], seed: int)
     for scan in scans:
         of_patient[scan.patient].append(scan)
     order = sorted(of_patient, key=lambda patient: generator(seed, "split", *patient.encode()).random())
-    labelled = [patient for patient in order if all(scan.label for scan in of_patient[patient])]
-    given = [patient for patient in labelled if of_patient[patient][0].for_test]
-    labelled = [patient for patient in labelled if patient not in given]
+    given = [patient for patient in order if of_patient[patient][0].for_test]
+    labelled = [patient for patient in order if patient in labelled_patients(scans) and patient not in given]
     parts = (*shares[:2], 0) if given else shares
     val, test = (max(1, round(len(labelled) * part / sum(parts))) if part else 0 for part in parts[1:])
     train = len(labelled) - val - test
     if train < 1:
         raise InputError(
-            f"{len(labelled)} patients with labels are too few to train, validate and test on: at least "
-            f"{1 + val + test} are needed, or give another --split"
+            f"{len(labelled)} patients have labels, too few for training, validation and test: label {1 + val + test} "
+            "at least, or give another --split"
         )
-    unlabelled = [patient for patient in order if patient not in labelled and patient not in given]
-    return {
-        "train": labelled[:train] + unlabelled,
+    roles = {
+        "train": labelled[:train] + [patient for patient in order if patient not in (*labelled, *given)],
         "val": labelled[train : train + val],
         "test": labelled[train + val :] + given,
     }
+    return {role: [scan for patient in names for scan in of_patient[patient]] for role, names in roles.items()}
+
+
+def scan_table(scans: Dict[str, List[OwnScan]]) -> str:
+    """As CSV: the name and list of each scan in the prepared dataset, its patient, and the files it came from."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["scan", "patient", "list", "image", "label"])
+    for role, of_role in scans.items():
+        for scan in of_role:
+            label = scan.label.name if scan.label else ""
+            writer.writerow([scan.volume, scan.patient, role, scan.image.name, label])
+    return text.getvalue()

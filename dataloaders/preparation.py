@@ -126,12 +126,12 @@ def prepare(
 
 
 def _check_slices(scan: Scan, orientation: str) -> None:
-    """Raise InputError where slices along z would cut thick acquired slices across: their pixels are far from square."""
+    """Raise InputError where slices along z cut thick acquired slices across: their pixels are far from square."""
     x, y, _ = scan.geometry.spacing
     if max(x, y) > 2 * min(x, y):
         raise InputError(
-            f"{scan.path}: turned to {orientation}, its slices along z have pixels of {x:g} x {y:g} mm: it was acquired "
-            "along another axis; leave such scans as they are stored (orientation null) or leave this one out"
+            f"{scan.path}: turned to {orientation}, its slices have pixels of {x:g} x {y:g} mm, so it was acquired "
+            "along another axis; leave all scans as they are stored (orientation null) or take this one away"
         )
 
 
