@@ -119,7 +119,9 @@ def _check_labels(paths: Sequence[Path], entries: Sequence[str], labelled: Seque
     bare = {case_of(entries[index]): paths[index] for index in reversed(labelled) if lacks_label(paths[index])}
     for number, case in enumerate(names):
         if case in bare:
-            mend = f"the {number} before it have: --labeled_cases 1..{number}" if number else "it is the first"
+            mend = (
+                f"the {number} before it have: --labeled_cases 1..{number}" if number else "put one with a label first"
+            )
             raise InputError(f"{bare[case]}: no 'label' in this file, but case {case} is to be labelled; {mend}")
 
 

@@ -402,12 +402,13 @@ def prepare_own(args) -> None:
     said = write_new(root / DESCRIPTION, own.path.read_text()) + write_new(root / "scans.csv", scan_table(scans))
     roles = {role: [scan.volume for scan in of_role] for role, of_role in scans.items() if of_role}
     print(f"{root}: {'; '.join([*said, *write_lists(info, root, jobs, roles, ())])}")
-    for role, of_role in scans.items():
-        patients = len({scan.patient for scan in of_role})
-        print(f"{role}: {patients} patients, {len(of_role)} scans")
+    counts = {role: (len({scan.patient for scan in of_role}), len(of_role)) for role, of_role in scans.items()}
+    print(
+        "patients (scans): " + ", ".join(f"{role} {number} ({several})" for role, (number, several) in counts.items())
+    )
     number = len(labelled_patients(scans["train"]))
     print(
-        f"{number} of the training patients have labels: --labeled_cases 1 to {number}; all scans: {root / 'scans.csv'}"
+        f"of the training patients {number} have labels: --labeled_cases 1 to {number}; scans and patients: scans.csv"
     )
 
 
