@@ -131,6 +131,12 @@ def _with_patients(own: OwnDataset, found: Sequence[tuple], faults: List[str], n
             )
         else:
             scans.append(scan)
+    labelled, whole = {scan.patient for scan in scans if scan.label}, labelled_patients(scans)
+    partly = [patient for patient in labelled if patient not in whole]
+    if partly:
+        notes.append(
+            f"{len(partly)} patients have labels for some scans only and count as unlabelled: {min(partly)}, ..."
+        )
     return Found(scans, faults, notes)
 
 
@@ -154,13 +160,16 @@ def split_scans(scans: Sequence[OwnScan], shares: Sequence[int], seed: int) -> D
     given = [patient for patient in order if of_patient[patient][0].for_test]
     labelled = [patient for patient in order if patient in labelled_patients(scans) and patient not in given]
     parts = (*shares[:2], 0) if given else shares
-    val, test = (max(1, round(len(labelled) * part / sum(parts))) if part else 0 for part in parts[1:])
-    train = len(labelled) - val - test
-    if train < 1:
+    least = 1 + sum(part > 0 for part in parts[1:])
+    if len(labelled) < least:
         raise InputError(
-            f"{len(labelled)} patients have labels, too few for training, validation and test: label {1 + val + test} "
-            "at least, or give another --split"
+            f"{len(labelled)} patients have labels, too few for training, validation and test: label {least} at least, "
+            "or give another --split"
         )
+    val, test = (max(1, round(len(labelled) * part / sum(parts))) if part else 0 for part in parts[1:])
+    test = min(test, len(labelled) - 1 - min(val, 1))
+    val = min(val, len(labelled) - 1 - test)
+    train = len(labelled) - val - test
     roles = {
         "train": labelled[:train] + [patient for patient in order if patient not in (*labelled, *given)],
         "val": labelled[train : train + val],
