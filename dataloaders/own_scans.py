@@ -70,32 +70,30 @@ def find_scans(own: OwnDataset, source: Path) -> Found:
 
 def _pairs(own: OwnDataset, images: Path, labels: Path) -> Tuple[Dict[str, Tuple[Path, Optional[Path]]], List[str]]:
     """Name -> image and label, None where there is no label; and a line for each fault."""
-    paths = [_by_name(own, images, folders=True), _by_name(own, labels, folders=False)]
+    of_images, of_labels = _by_name(own, images, folders=True), _by_name(own, labels, folders=False)
     if images.name.startswith("imagesT"):
-        paths[0] = _without_channel(paths[0])
-    doubled = [(name, *of_name[:2]) for part in paths for name, of_name in part.items() if len(of_name) > 1]
-    faults = [f"{first}: {name} is there twice, also as {other}; leave one of them" for name, first, other in doubled]
-    of_images, of_labels = paths
-    faults += [
-        f"{of_labels[name][0]}: no image {name} in {images}; add it or take the label away"
-        for name in of_labels
-        if name not in of_images
-    ]
-    broken = {name for name, *_ in doubled}
-    whole = {
-        name: (path, of_labels.get(name, [None])[0]) for name, (path, *_) in of_images.items() if name not in broken
-    }
-    return whole, faults
+        of_images = _without_channel(of_images)
+    pairs, faults = {}, []
+    for name in sorted({*of_images, *of_labels}):
+        twice = next((of_name[name] for of_name in (of_images, of_labels) if len(of_name.get(name, ())) > 1), None)
+        if twice:
+            faults.append(f"{twice[0]}: {name} is there twice, also as {twice[1]}; leave one of them")
+        elif name not in of_images:
+            faults.append(f"{of_labels[name][0]}: no image {name} in {images}; add it or take the label away")
+        else:
+            pairs[name] = of_images[name][0], of_labels.get(name, [None])[0]
+    return pairs, faults
 
 
 def _by_name(own: OwnDataset, folder: Path, folders: bool) -> Dict[str, List[Path]]:
     """Name without suffix -> the scans of this name in a folder, sorted; hidden files are passed over."""
     paths = defaultdict(list)
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    visible = (path for path in folder.glob("*") if not path.name.startswith("."))
+    for path in sorted(visible):
         suffix = next((suffix for suffix in own.suffixes if path.name.lower().endswith(suffix)), "")
-        if path.is_dir() and folders and not path.name.startswith("."):
+        if path.is_dir() and folders:
             paths[path.name].append(path)
-        elif path.is_file() and suffix and not path.name.startswith("."):
+        elif path.is_file() and suffix:
             paths[path.name[: -len(suffix)]].append(path)
     return paths
 
@@ -158,7 +156,8 @@ def split_scans(scans: Sequence[OwnScan], shares: Sequence[int], seed: int) -> D
         of_patient[scan.patient].append(scan)
     order = sorted(of_patient, key=lambda patient: generator(seed, "split", *patient.encode()).random())
     given = [patient for patient in order if of_patient[patient][0].for_test]
-    labelled = [patient for patient in order if patient in labelled_patients(scans) and patient not in given]
+    whole = {*labelled_patients(scans)} - {*given}
+    labelled = [patient for patient in order if patient in whole]
     parts = (*shares[:2], 0) if given else shares
     least = 1 + sum(part > 0 for part in parts[1:])
     if len(labelled) < least:

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""From the official download of a dataset to the h5 files and lists that the training reads, as docs/PROTOCOLS.md says.
+"""From the official download of a dataset, or your own scans, to the h5 files and lists that the training reads.
+
+The steps for each dataset: docs/PROTOCOLS.md; your own: docs/DATA.md.
 
     python scripts/prepare.py --name ACDC --source /downloads/ACDC --out /data
     python scripts/prepare.py --name Synapse --source /downloads/Abdomen/RawData --out /data
     python scripts/prepare.py --name LA --source "/downloads/2018LA_Seg_Training Set" --out /data
     python scripts/prepare.py --name Pancreas --source /downloads/Pancreas-CT --out /data
-    python scripts/prepare.py --name Custom --source /mine --out /data   # images/, labels/, dataset.json: docs/DATA.md
+    python scripts/prepare.py --name Custom --source /mine --out /data      # with images/, labels/, dataset.json
     export DATASET_HOME=/data
 
 The same command goes on where a killed one stopped. Exit code 0: all cases of the published lists are prepared (or all
@@ -373,7 +375,7 @@ def prepare_own(args) -> None:
     path = args.source / DESCRIPTION
     if not path.is_file():
         names = ", ".join(PREPARATIONS)
-        raise InputError(f"--name {args.name}: one of {names}, or your own with a {path}, which is not there")
+        raise InputError(f"--name {args.name}: choose {names}, or your own, which needs {path}; it is not there")
     own = read_own_dataset(path)
     if args.name not in ("Custom", own.name):
         raise InputError(f"--name {args.name}: {path} describes {own.name}; give --name {own.name} or Custom")

@@ -66,7 +66,9 @@ def test_intensities_in_3d(describe, intensity, fields):
     "labels", [{"background": 0, "Myo": 2, "RV": 1}, {"0": "background", "1": "RV", "2": "Myo"}], ids=["v2", "v1"]
 )
 def test_nnunets_keys(describe, labels):
-    its_own = {"channel_names": {"0": "MR"}, "numTraining": 3, "description": "", "training": [], "release": "1"}
+    its_own = {"channel_names": {"0": "MR"}, "numTraining": 3, "numTest": 1, "description": "", "training": []}
+    its_own.update(test=[], release="1", reference="", licence="", license="", tensorImageSize="3D")
+    its_own.update(overwrite_image_reader_writer="SimpleITKIO", regions_class_order=[1])
     own = read_own_dataset(describe(HEART, classes=..., labels=labels, file_ending=".nrrd", **its_own))
     assert own.classes == ("RV", "Myo") and own.suffixes == (".nrrd",)
 

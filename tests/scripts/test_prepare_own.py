@@ -109,9 +109,11 @@ def test_a_label_that_comes_later_is_taken_in(tmp_path, source, capsys):
 def test_a_scan_that_takes_anothers_name_is_refused(tmp_path, source, capsys):
     describe(source, patient="^(p\\d)")
     assert run(source, tmp_path) == 0
-    (source / "images/p1_frame01.nii.gz").unlink(), (source / "labels/p1_frame01.nii.gz").unlink()
+    for folder in ("images", "labels"):
+        (source / folder / "p1_frame01.nii.gz").unlink()
     assert run(source, tmp_path) == 2  # p1_frame02 would become p1's first
-    assert "p1_frame01" in (error := capsys.readouterr().err) and "there, but of another source" in error
+    error = capsys.readouterr().err
+    assert "p1_frame01" in error and "there, but of another source" in error
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -222,7 +224,7 @@ def test_flags_and_sources_that_do_not_fit(tmp_path, source, capsys):
         (["--split", 0, 1, 1], "--split: the share of the training must not be 0"),
         (["--check", tmp_path], "--check compares with published preparations"),
         (["--name", "Other"], "dataset.json describes Mine; give --name Mine or Custom"),
-        (["--source", tmp_path], "or your own with a "),
+        (["--source", tmp_path], "or your own, which needs "),
         (["--split", 1, 1, 1, "--slice_axes", "xy"], "--slice_axes is Synapse's"),
     ):
         assert run(source, tmp_path / "out", *flags) == 2
