@@ -46,7 +46,7 @@ def test_the_readmes_example(example):
         "MyACDC: 20 scans in own/scans, 14 with a label, 0 done before",
         "of the training patients 5 have labels: --labeled_cases 1 to 5",
         "clean: 100 files of 3 lists",
-        "finished: 40 iterations",
+        "finished: 20 iterations",
         "MyACDC, 2 test volumes",
     ):
         assert line in out
