@@ -57,6 +57,7 @@ from dataloaders.writing import WriteError, write_h5, write_text  # noqa: E402
 from utils.options import Parser, not_negative, one_line_errors  # noqa: E402
 
 SLICE_AXES = [a + b for x in "xX" for y in "yY" for a, b in ((x, y), (y, x))]
+SPLIT = (70, 10, 20)  # shares of an own dataset's labelled patients in training, validation and test
 ROUNDING = 1e-5  # --check: image values that differ by less are the same
 
 
@@ -284,7 +285,6 @@ def parse_args(argv=None):
     )  # fmt: skip
     parser.add_argument(
         "--split", type=not_negative, nargs=3, metavar=("TRAIN", "VAL", "TEST"),
-        default=[70, 10, 20],
         help="Custom: shares of the patients with labels in training, validation and test; those without are all in "
         "training (default: 70 10 20)",
     )  # fmt: skip
@@ -307,7 +307,9 @@ def parse_args(argv=None):
     for flag, name in (("slice_axes", "Synapse"), ("label_flip", "Pancreas")):
         if getattr(args, flag) and args.name != name:
             parser.error(f"--{flag} is {name}'s")
-    if not args.split[0]:
+    if args.split and args.name in PREPARATIONS:
+        parser.error(f"--split is Custom's, {args.name} has published lists")
+    if args.split and not args.split[0]:
         parser.error("--split: the share of the training must not be 0")
     if args.name not in PREPARATIONS and args.check:
         parser.error(f"--check compares with published preparations: {', '.join(PREPARATIONS)}")
@@ -382,7 +384,7 @@ def prepare_own(args) -> None:
     info, found = own_info(own), find_scans(own, args.source)
     root = args.out / info.name
     try:
-        scans = split_scans(found.scans, args.split, args.seed)
+        scans = split_scans(found.scans, args.split or SPLIT, args.seed)
     except InputError as error:
         return report([*found.faults, str(error)])
     jobs = {

@@ -225,7 +225,8 @@ def test_flags_and_sources_that_do_not_fit(tmp_path, source, capsys):
         (["--check", tmp_path], "--check compares with published preparations"),
         (["--name", "Other"], "dataset.json describes Mine; give --name Mine or Custom"),
         (["--source", tmp_path], "or your own, which needs "),
-        (["--split", 1, 1, 1, "--slice_axes", "xy"], "--slice_axes is Synapse's"),
+        (["--slice_axes", "xy"], "--slice_axes is Synapse's"),
+        (["--name", "ACDC", "--split", 1, 1, 1], "--split is Custom's, ACDC has published lists"),
     ):
         assert run(source, tmp_path / "out", *flags) == 2
         error = capsys.readouterr().err
