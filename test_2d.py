@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 
 from utils.inference import make_predictor
-from utils.options import Parser, one_line_errors
+from utils.options import Parser, named_dataset, one_line_errors
 from utils.testing import add_test_flags, run_tests
 
 
@@ -30,7 +30,9 @@ def predictor(net, info, patch_size, args):
 
 @one_line_errors
 def main(argv=None):
-    return run_tests(parse_args(argv), predictor)
+    args = parse_args(argv)
+    named_dataset(args, (2,))
+    return run_tests(args, predictor)
 
 
 if __name__ == "__main__":

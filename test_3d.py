@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import sys
 
-from dataloaders.datasets import get_dataset
 from utils.inference import make_predictor
-from utils.options import Parser, one_line_errors, positive
+from utils.options import Parser, named_dataset, one_line_errors, positive
 from utils.testing import add_test_flags, run_tests
 
 
@@ -36,7 +35,8 @@ def predictor(net, info, patch_size, args):
 @one_line_errors
 def main(argv=None):
     args = parse_args(argv)
-    stride = args.stride or get_dataset(args.name).stride
+    info = named_dataset(args, (3,))
+    stride = args.stride or info.stride
     return run_tests(args, predictor, f"windows with stride {stride[0]} {stride[0]} {stride[1]}")
 
 

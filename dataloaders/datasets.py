@@ -1,6 +1,6 @@
 """The table of datasets: classes, patch, layouts on disk, label protocols. The only place that knows them.
 
-To add a dataset, add one `DatasetInfo` to `DATASETS`; every script then knows its name.
+A dataset of one's own needs no entry: its folder holds a dataset.json (own_datasets.py), and `get_dataset` finds it.
 Sources: docs/DATA.md and docs/PROTOCOLS.md.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Mapping, Optional, Sequence, Tuple, Union
 
 from dataloaders.errors import InputError
+from dataloaders.own_datasets import DESCRIPTION, OwnDataset, read_own_dataset
 
 # What one value of --labelnum stands for: a number of cases at the list's head, their names, or None for all.
 Protocol = Union[int, Tuple[str, ...], None]
@@ -29,7 +30,7 @@ class DatasetInfo:
     folders: Tuple[str, ...]  # spellings of the dataset's folder under DATASET_HOME
     volume_paths: Tuple[str, ...]
     protocols: Mapping[int, Protocol]  # --labelnum -> labelled cases
-    labelnum_unit: str  # what --labelnum counts: "per cent" or "volumes"
+    labelnum_unit: str  # what --labelnum counts: "per cent" or "volumes"; "" where there is none
     slice_paths: Tuple[str, ...] = ()
     stride: Tuple[int, int] = (0, 0)  # of the sliding window, in the first two axes and in the last; 3-D
     rot_flip: bool = False  # training patches are turned and flipped in the first two axes; 3-D
@@ -136,12 +137,46 @@ DATASETS = {
 ALIASES = {"Nurves": "IAN"}
 
 
-def get_dataset(name: str) -> DatasetInfo:
-    """The dataset called `name`; raises InputError with the known names."""
+def get_dataset(name: str, root_path: Optional[str] = None) -> DatasetInfo:
+    """The dataset called `name`: of the table, else the one that a dataset.json in its folder describes.
+
+    root_path: the dataset's own folder, by default `name` under $DATASET_HOME. Raises InputError with the known names.
+    """
     name = ALIASES.get(name, name)
-    if name not in DATASETS:
-        raise InputError(f"unknown dataset '{name}': choose one of {', '.join(DATASETS)}")
-    return DATASETS[name]
+    if name in DATASETS:
+        return DATASETS[name]
+    home = os.environ.get("DATASET_HOME")
+    folder = Path(root_path) if root_path else Path(home, name) if home else None
+    if folder is None or not (folder / DESCRIPTION).is_file():
+        place = "with $DATASET_HOME set" if folder is None else f"there is no {folder / DESCRIPTION}"
+        raise InputError(
+            f"unknown dataset '{name}': choose one of {', '.join(DATASETS)}; or prepare your own by scripts/prepare.py "
+            f"--name Custom ({place})"
+        )
+    own = read_own_dataset(folder / DESCRIPTION)
+    if own.name != name:
+        raise InputError(f"{own.path}: describes {own.name}, not {name}: give --name {own.name} with --root_path")
+    return own_info(own)
+
+
+def own_info(own: OwnDataset) -> DatasetInfo:
+    """The entry of a dataset of one's own; raises InputError where it has the name of a published one."""
+    if own.name in (*DATASETS, *ALIASES):
+        raise InputError(f"{own.path}: 'name' is {own.name}, which is a published dataset; choose another")
+    return DatasetInfo(
+        name=own.name,
+        dims=own.dims,
+        classes=own.classes,
+        patch_size=own.patch_size,
+        stride=own.stride,
+        rot_flip=own.rot_flip,
+        folders=(own.name,),
+        slice_paths=("data/slices/{id}.h5",) if own.dims == 2 else (),
+        volume_paths=("data/{id}.h5",),
+        train_lists=("train_slices.list",) if own.dims == 2 else ("train.list",),
+        protocols={},
+        labelnum_unit="",
+    )
 
 
 def find_root(info: DatasetInfo, root_path: Optional[str] = None) -> Path:
@@ -199,6 +234,11 @@ def labelled_cases(
         )
     elif info.any_labelnum and labelnum is not None:
         flag, rule, wanted = f"--labelnum {labelnum}", "no published protocol", labelnum
+    elif not info.protocols:
+        raise InputError(
+            f"{info.name} has no protocol for --labelnum: say with --labeled_cases N how many of the "
+            f"{len(cases)} training cases are labelled"
+        )
     else:
         known = ", ".join(str(number) for number in info.protocols)
         raise InputError(

@@ -28,10 +28,10 @@ EXPECTED = {
 
 
 class Source(NamedTuple):
-    """Where one case's image and label lie; the image may be a folder of DICOM slices."""
+    """Where one case's image and label lie; the image may be a folder of DICOM slices, an own scan may lack a label."""
 
     image: Path
-    label: Path
+    label: Optional[Path]
 
 
 def published_cases(name: str) -> Dict[str, List[str]]:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from dataloaders.errors import InputError
-from dataloaders.scans import Geometry, Scan, check_same_grid, reorient, resample
+from dataloaders.scans import Geometry, Scan, Spacing, check_same_grid, reorient, resample
 from dataloaders.seeding import generator
 
 Range = Tuple[int, int]  # start, stop
@@ -29,7 +29,7 @@ class Preparation:
     orientation: Optional[str] = None  # the scan's axes are turned to it, "LPS"; None: as they are stored
     window: Optional[Tuple[float, float]] = None  # clipped to it and scaled to [0, 1]
     min_max: bool = False  # the scan's own minimum and maximum to [0, 1]
-    spacing: Optional[float] = None  # resampled to cubic voxels, mm: cubic B-spline, labels nearest
+    spacing: Optional[Spacing] = None  # resampled to voxels of this size, mm: cubic B-spline, labels nearest
     axes: str = "zyx"  # of the array; an upper-case letter runs backwards
     least: Optional[Tuple[int, int]] = None  # crop in the first two axes to the label's box, at least this, ...
     margin: Optional[Range] = (
@@ -98,11 +98,15 @@ def prepare(
     if preparation.orientation:
         scan = reorient(scan, preparation.orientation)
         label = label and reorient(label, preparation.orientation)
+        if preparation.axes.startswith("z"):
+            _check_slices(scan, preparation.orientation)
     scan = Scan(scale(scan, preparation), scan.geometry, scan.path)
     if preparation.spacing:
         grid = scan.geometry.resampled(preparation.spacing)
         scan = resample(Scan(scan.array.astype(np.float32), scan.geometry, scan.path), grid, "bspline")
         label = label and resample(label, grid, "nearest")
+        if not preparation.z_score:  # the spline overshoots at edges, images in [0, 1] stay there
+            scan = Scan(scan.array.clip(0, 1), scan.geometry, scan.path)
     image = to_axes(scan.array, preparation.axes)
     if preparation.z_score == "scan":
         image = z_score(image, scan.path)
@@ -119,6 +123,16 @@ def prepare(
         None if label is None else np.ascontiguousarray(to_axes(label.array, preparation.axes)[part]),
         crop, scan.geometry, read,
     )  # fmt: skip
+
+
+def _check_slices(scan: Scan, orientation: str) -> None:
+    """Raise InputError where slices along z cut thick acquired slices across: their pixels are far from square."""
+    x, y, _ = scan.geometry.spacing
+    if max(x, y) > 2 * min(x, y):
+        raise InputError(
+            f"{scan.path}: turned to {orientation}, its slices have pixels of {x:g} x {y:g} mm, so it was acquired "
+            "along another axis; leave all scans as they are stored (orientation null) or take this one away"
+        )
 
 
 def restore(

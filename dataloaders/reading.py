@@ -71,6 +71,15 @@ def image_axes(path: Path) -> int:
         return 0
 
 
+def lacks_label(path: Path) -> bool:
+    """Whether a file holds an image without a label; False for a damaged file, which `read_case` names."""
+    try:
+        with np.load(path, allow_pickle=False) if Path(path).suffix == ".npz" else h5py.File(path, "r") as file:
+            return "image" in file and "label" not in file
+    except (OSError, RuntimeError, ValueError, zipfile.BadZipFile):
+        return False
+
+
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """What an h5 or npz file holds of `image` and `label`; raises InputError for a damaged file.
 

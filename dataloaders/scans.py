@@ -14,7 +14,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Iterator, List, Mapping, Optional, Tuple
+from typing import Iterator, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from dataloaders.writing import whole_file
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 INTERPOLATIONS = {"nearest": "sitkNearestNeighbor", "linear": "sitkLinear", "bspline": "sitkBSpline"}
+Spacing = Union[float, Tuple[float, float, float]]  # of voxels along x, y, z in mm; one number: cubic
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,12 @@ class Geometry:
         corners = np.array(np.meshgrid(*([0, size - 1] for size in self.size))).reshape(3, -1).T
         return max(float(np.linalg.norm(self.point(corner) - other.point(corner))) for corner in corners)
 
-    def resampled(self, spacing: float) -> Geometry:
-        """The grid with cubic voxels of `spacing` mm over the same body: the outer faces of the first voxels agree."""
-        size = tuple(max(1, int(round(count * step / spacing))) for count, step in zip(self.size, self.spacing))
-        first = self.point([spacing / step / 2 - 0.5 for step in self.spacing])
-        return Geometry(size, (float(spacing),) * 3, tuple(float(value) for value in first), self.direction)
+    def resampled(self, spacing: Spacing) -> Geometry:
+        """The grid with voxels of this size over the same body: the outer faces of the first voxels agree."""
+        new = tuple(float(value) for value in np.broadcast_to(spacing, 3))
+        size = tuple(max(1, int(round(count * old / step))) for count, old, step in zip(self.size, self.spacing, new))
+        first = self.point([step / old / 2 - 0.5 for old, step in zip(self.spacing, new)])
+        return Geometry(size, new, tuple(float(value) for value in first), self.direction)
 
 
 @dataclass(frozen=True)

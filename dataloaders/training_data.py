@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from dataloaders.datasets import DatasetInfo, case_of, find_root, get_dataset, labelled_cases, slice_number
 from dataloaders.errors import InputError
-from dataloaders.reading import image_axes, list_hash, read_list, resolve, resolve_all
+from dataloaders.reading import image_axes, lacks_label, list_hash, read_list, resolve, resolve_all
 from dataloaders.training_sets import PatchDataset, SliceDataset
 from dataloaders.volumes import VolumeDataset
 
@@ -66,7 +66,7 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
     Reads of `args`: name, root_path, train_list, val_list, test_list, labelnum, labeled_cases, protocol,
     holdout_cases, patch_size, seed.
     """
-    info = get_dataset(args.name)
+    info = get_dataset(args.name, args.root_path)
     root = find_root(info, args.root_path)
     train_list = require_list(info, root, "train", args.train_list)
     entries = read_list(train_list)
@@ -84,6 +84,7 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
     entries = [entry for entry in entries if case_of(entry) not in held_out]
     paths = resolve_all(root, templates, entries, train_list)
     labelled = [index for index, entry in enumerate(entries) if case_of(entry) in names]
+    _check_labels(paths, entries, labelled, names)
     taken = set(labelled)
     unlabelled = [index for index in range(len(entries)) if index not in taken]
     selection_hash = selection.check()
@@ -111,6 +112,17 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
     return TrainingData(
         info, root, patch_size, train, labelled, unlabelled, names, selection, selection_rule, lists, hashes, summary
     )
+
+
+def _check_labels(paths: Sequence[Path], entries: Sequence[str], labelled: Sequence[int], names: Sequence[str]):
+    """Raise InputError that says how many cases could be labelled, where one of these has no label."""
+    bare = {case_of(entries[index]): paths[index] for index in reversed(labelled) if lacks_label(paths[index])}
+    for number, case in enumerate(names):
+        if case in bare:
+            mend = (
+                f"the {number} before it have: --labeled_cases 1..{number}" if number else "put one with a label first"
+            )
+            raise InputError(f"{bare[case]}: no 'label' in this file, but case {case} is to be labelled; {mend}")
 
 
 def _selection(args, info: DatasetInfo, root: Path, entries: Sequence[str], labelled: Sequence[str]):

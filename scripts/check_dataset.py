@@ -24,21 +24,19 @@ sys.path.insert(
 )  # scripts run from anywhere: the root holds the packages
 
 from dataloaders.checked_lists import ROLES, CheckedList, Finding, read_lists  # noqa: E402
-from dataloaders.datasets import ALIASES, DATASETS, DatasetInfo, case_of, find_root, get_dataset  # noqa: E402
+from dataloaders.datasets import DatasetInfo, case_of, find_root, get_dataset  # noqa: E402
 from dataloaders.errors import InputError  # noqa: E402
 from dataloaders.findings import all_findings, labelled_by_protocol  # noqa: E402
 from dataloaders.inspection import Facts, inspect, middle_two  # noqa: E402
 from utils.checkpoints import save_text  # noqa: E402
 from utils.contact_sheet import Card, render_sheet, thumbnail  # noqa: E402
-from utils.options import Parser, not_negative, one_line_errors  # noqa: E402
+from utils.options import Parser, add_name_flag, not_negative, one_line_errors  # noqa: E402
 from utils.reports import format_table  # noqa: E402
 
 
 def parse_args(argv=None):
     parser = Parser(description=__doc__)
-    parser.add_argument(
-        "--name", "--dataset_name", required=True, choices=(*DATASETS, *ALIASES), help="dataset (required)"
-    )
+    add_name_flag(parser, (2, 3), required=True)
     parser.add_argument("--root_path", help="the dataset's own folder (default: its name under $DATASET_HOME)")
     for role in ROLES:
         parser.add_argument(f"--{role}_list", metavar="FILE", help=f"{role} list (default: the dataset's own)")
@@ -50,7 +48,7 @@ def parse_args(argv=None):
         help="processes that read files beside this one; 0: none (default: %(default)s)",
     )  # fmt: skip
     args = parser.parse_args(argv)
-    args.out = args.out or Path(f"check_{get_dataset(args.name).name}.html")
+    args.out = args.out or Path(f"check_{get_dataset(args.name, args.root_path).name}.html")
     if args.out.suffix != ".html":
         parser.error(f"--out {args.out}: the page's name must end with .html")
     if not args.out.absolute().parent.is_dir():
@@ -160,7 +158,7 @@ def make_sections(info: DatasetInfo, lists, findings: Sequence[Finding], thumbna
 @one_line_errors
 def main(argv=None):
     args = parse_args(argv)
-    info = get_dataset(args.name)
+    info = get_dataset(args.name, args.root_path)
     root = find_root(info, args.root_path)
     lists, findings = read_lists(info, root, {role: getattr(args, f"{role}_list") for role in ROLES})
     thumbnails = read_all(info, lists, args.num_workers)

@@ -9,14 +9,17 @@ ones: the problem that the papers' methods address.
     export DATASET_HOME=/tmp/phantoms
     python train_Ours_MT.py --name ACDC --labeled_cases 2 --patch_size 64 64 --batch_size 8 --labeled_bs 4 \
         --max_iterations 300 --consistency_rampup 1
+
+With --layout nifti the same cases as scans with a dataset.json, to be prepared as a dataset of your own.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
 
@@ -25,8 +28,11 @@ sys.path.insert(
 )  # scripts run from anywhere: the root holds the packages
 
 from dataloaders.datasets import DATASETS, DatasetInfo, get_dataset  # noqa: E402
+from dataloaders.own_datasets import DESCRIPTION  # noqa: E402
+from dataloaders.preparation import from_axes  # noqa: E402
+from dataloaders.scans import Geometry, write_label, write_scan  # noqa: E402
 from dataloaders.seeding import generator  # noqa: E402
-from dataloaders.writing import write_h5  # noqa: E402
+from dataloaders.writing import write_h5, write_text  # noqa: E402
 
 LISTS = Path(__file__).resolve().parent.parent / "dataloaders" / "lists"
 
@@ -241,6 +247,17 @@ def case_names(info: DatasetInfo, train: int, val: int, test: int) -> dict[str, 
     return names
 
 
+def draw_cases(
+    info: DatasetInfo, role: str, names: Sequence[str], shape: Sequence[int], seed: int, few: int
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.random.Generator]]:
+    """Name, image, label and generator of each case of a role, `few` of the training in one style."""
+    for index, case in enumerate(names):
+        rng = generator(seed, "phantom", ("train", "val", "test").index(role), index)
+        style = draw_style(rng, shifted=role != "train" or index >= few * (2 if info.name == "ACDC" else 1))
+        yield (case, *draw_case(rng, info, shape, style), rng)
+
+
+SHAPES = {2: (10, 72, 64), 3: (48, 48, 40)}  # of a volume, by the dataset's dimension
 # For each layout: path templates of slices and volumes, a slice's name, and the folder and names of the lists.
 LAYOUTS = {
     "h5": ("data/slices/{id}.h5", None, "{case}_slice_{z:03d}", "{role}.list"),
@@ -268,16 +285,13 @@ def make_phantom(
     """
     info = get_dataset(name)
     root = Path(out) / info.folders[0]
-    shape = shape or ((10, 72, 64) if info.dims == 2 else (48, 48, 40))
+    shape = shape or SHAPES[info.dims]
     slice_path, volume_path, slice_name, list_name = LAYOUTS[layout]
     first, slice_name = (1, "{case}_slice_{z}") if info.name == "ACDC" else (0, slice_name)
     roles = LIST_ROLES[layout] if info.dims == 2 else {}
     for role, names in case_names(info, train, val, test).items():
         entries = []
-        for index, case in enumerate(names):
-            rng = generator(seed, "phantom", ("train", "val", "test").index(role), index)
-            style = draw_style(rng, shifted=role != "train" or index >= few * (2 if info.name == "ACDC" else 1))
-            image, label = draw_case(rng, info, shape, style)
+        for case, image, label, rng in draw_cases(info, role, names, shape, seed, few):
             if info.dims == 3 or role != "train":
                 write_case(root / (volume_path or info.volume_paths[0]).format(id=case), image, label)
                 entries.append(case)
@@ -290,6 +304,62 @@ def make_phantom(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(entry + "\n" for entry in entries))
     return root
+
+
+def make_scans(
+    name: str,
+    out: Path,
+    train: int = 6,
+    val: int = 2,
+    test: int = 2,
+    shape: tuple[int, int, int] | None = None,
+    seed: int = 0,
+    few: int = 2,
+) -> Path:
+    """The cases of `make_phantom` as scans in out/images and out/labels, with a dataset.json; returns `out`.
+
+    Every other training case has no label. Voxels are of odd sizes, axes oblique and, in every other scan, stored the
+    other way round in x and y. The dataset's name is that of the phantom with My before it.
+    """
+    info, out = get_dataset(name), Path(out)
+    shape = shape or SHAPES[info.dims]
+    for role, names in case_names(info, train, val, test).items():
+        bare = sorted({case.split("_frame")[0] for case in names})[1::2] if role == "train" else ()
+        drawn = draw_cases(info, role, names, shape, seed, few)
+        for index, (case, image, label, rng) in enumerate(drawn):
+            arrays = [from_axes(array, "zyx" if info.dims == 2 else "xyz") for array in (image, label)]
+            geometry = draw_geometry(rng, arrays[0].shape[::-1], thick=4.0 if info.dims == 2 else 1.5)
+            if index % 2:
+                geometry, arrays = turn_around(geometry), [array[:, ::-1, ::-1] for array in arrays]
+            write_scan(out / "images" / f"{case}.nii.gz", np.rint(500 * arrays[0]).astype(np.int16), geometry)
+            if case.split("_frame")[0] not in bare:
+                write_label(out / "labels" / f"{case}.nii.gz", arrays[1], geometry)
+    described = {"name": f"My{name}", "dims": info.dims, "classes": info.classes}
+    described.update(patch_size=[size // 16 * 16 for size in shape[-info.dims :]])
+    described.update(intensity="min-max" if info.dims == 2 else "z-score")
+    write_text(out / DESCRIPTION, json.dumps(described) + "\n")
+    return out
+
+
+def draw_geometry(rng: np.random.Generator, size: Sequence[int], thick: float) -> Geometry:
+    """Voxels of odd size, `thick` times as long in z as in x and y, turned by up to 20 degrees about each axis."""
+    direction = np.eye(3)
+    for axis in range(3):
+        angle = rng.uniform(-np.pi, np.pi) / 9
+        a, b = (other for other in range(3) if other != axis)
+        turn = np.eye(3)
+        turn[[a, a, b, b], [a, b, a, b]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+        direction = direction @ turn
+    pixel = float(rng.uniform(1.1, 1.9))
+    origin = tuple(float(value) for value in rng.uniform(-200, 200, 3))
+    return Geometry(tuple(size), (pixel, pixel, thick * pixel), origin, tuple(float(v) for v in direction.flat))
+
+
+def turn_around(geometry: Geometry) -> Geometry:
+    """The same body with x and y stored the other way round."""
+    origin = geometry.point([geometry.size[0] - 1, geometry.size[1] - 1, 0])
+    direction = np.reshape(geometry.direction, (3, 3)) @ np.diag([-1.0, -1.0, 1.0])
+    return Geometry(geometry.size, geometry.spacing, tuple(map(float, origin)), tuple(map(float, direction.flat)))
 
 
 def main(argv=None):
@@ -308,15 +378,21 @@ def main(argv=None):
     )
     parser.add_argument(
         "--layout",
-        choices=tuple(LAYOUTS),
+        choices=(*LAYOUTS, "nifti"),
         default="h5",
-        help="transunet: Synapse as TransUNet has it (default: %(default)s)",
+        help="transunet: Synapse as TransUNet has it; nifti: scans for prepare.py --name Custom (default: %(default)s)",
     )
     parser.add_argument("--few", type=int, default=2, help="cases that share one style (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the shapes and images (default: %(default)s)")
     args = parser.parse_args(argv)
     if args.layout == "transunet" and args.name != "Synapse":
         parser.error("--layout transunet is Synapse's")
+    if args.layout == "nifti":
+        sizes = args.train, args.val, args.test, args.shape
+        print(
+            f"scans in {make_scans(args.name, args.out, *sizes, args.seed, args.few)}/: images, labels, {DESCRIPTION}"
+        )
+        return
     root = make_phantom(
         args.name, args.out, args.train, args.val, args.test, args.shape, args.seed, args.layout, args.few
     )

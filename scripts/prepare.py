@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""From the official download of a dataset to the h5 files and lists that the training reads, as docs/PROTOCOLS.md says.
+"""From the official download of a dataset, or your own scans, to the h5 files and lists that the training reads.
+
+The steps for each dataset: docs/PROTOCOLS.md; your own: docs/DATA.md.
 
     python scripts/prepare.py --name ACDC --source /downloads/ACDC --out /data
     python scripts/prepare.py --name Synapse --source /downloads/Abdomen/RawData --out /data
     python scripts/prepare.py --name LA --source "/downloads/2018LA_Seg_Training Set" --out /data
     python scripts/prepare.py --name Pancreas --source /downloads/Pancreas-CT --out /data
+    python scripts/prepare.py --name Custom --source /mine --out /data      # with images/, labels/, dataset.json
     export DATASET_HOME=/data
 
 The same command goes on where a killed one stopped. Exit code 0: all cases of the published lists are prepared (or all
@@ -34,9 +37,11 @@ sys.path.insert(
 )  # scripts run from anywhere: the root holds the packages
 
 from dataloaders.comparison import Difference, compare_case  # noqa: E402
-from dataloaders.datasets import DatasetInfo, case_of, get_dataset  # noqa: E402
+from dataloaders.datasets import DatasetInfo, case_of, get_dataset, own_info  # noqa: E402
 from dataloaders.downloads import WITHDRAWN, Source, find_cases, published_cases  # noqa: E402
 from dataloaders.errors import InputError  # noqa: E402
+from dataloaders.own_datasets import DESCRIPTION, read_own_dataset  # noqa: E402
+from dataloaders.own_scans import find_scans, labelled_patients, scan_table, split_scans  # noqa: E402
 from dataloaders.preparation import (  # noqa: E402
     FLIPS,
     PREPARATIONS,
@@ -52,6 +57,7 @@ from dataloaders.writing import WriteError, write_h5, write_text  # noqa: E402
 from utils.options import Parser, not_negative, one_line_errors  # noqa: E402
 
 SLICE_AXES = [a + b for x in "xX" for y in "yY" for a, b in ((x, y), (y, x))]
+SPLIT = (70, 10, 20)  # shares of an own dataset's labelled patients in training, validation and test
 ROUNDING = 1e-5  # --check: image values that differ by less are the same
 
 
@@ -60,6 +66,7 @@ class Job(NamedTuple):
 
     case: str
     source: Source
+    info: DatasetInfo
     root: Path
     in_slices: bool  # one file a slice, else one for the volume
     preparation: Preparation
@@ -74,21 +81,21 @@ def slice_entry(name: str, case: str, index: int) -> str:
 
 def target(job: Job, index: int = 0) -> Path:
     """The file of a volume, or of one of its slices."""
-    info = get_dataset(job.preparation.name)
     if job.in_slices:
-        return job.root / info.slice_paths[0].format(id=slice_entry(info.name, job.case, index))
-    return job.root / info.volume_paths[0].format(id=job.case)
+        return job.root / job.info.slice_paths[0].format(id=slice_entry(job.info.name, job.case, index))
+    return job.root / job.info.volume_paths[0].format(id=job.case)
 
 
 def stated(job: Job) -> dict:
     """The attributes by which a later run knows its own files."""
     drawn = {} if job.preparation.margin is None or len(set(job.preparation.margin)) == 1 else {"seed": job.seed}
-    return {"preparation": job.preparation.to_json(), **drawn}
+    named = {} if job.info.name in PREPARATIONS else {"source": job.source.image.name}  # scans may be added before it
+    return {"preparation": job.preparation.to_json(), **drawn, **named}
 
 
 def prepare_case(job: Job) -> None:
     """Read, prepare and write one case; slices from the last to the first, so that the first one marks the whole."""
-    image, label = read_scan(job.source.image), read_scan(job.source.label)
+    image, label = read_scan(job.source.image), job.source.label and read_scan(job.source.label)
     extra = {"source": job.source.image.name, **stated(job)}
     if job.label_flip:
         label, extra["label_flip"] = align_label(image, label, job.label_flip)
@@ -100,7 +107,7 @@ def prepare_case(job: Job) -> None:
     spacing = facts.pop("spacing")
     for index in reversed(range(len(prepared.image))):
         own = {**facts, "spacing": spacing[1:], "slice": index, "slices": len(prepared.image)}
-        write_h5(target(job, index), prepared.image[index], prepared.label[index], own)
+        write_h5(target(job, index), prepared.image[index], None if label is None else prepared.label[index], own)
 
 
 def slices_of(job: Job) -> int:
@@ -112,18 +119,22 @@ def slices_of(job: Job) -> int:
 
 
 def is_done(job: Job) -> bool:
-    """Whether the case is there, prepared in the same way; raises InputError for a file of another preparation."""
+    """Whether the case is there, prepared in the same way; raises InputError for a file of another preparation.
+
+    A case whose label came or went since is not done.
+    """
     path = target(job)
     if not path.exists():
         return False
     try:
         with h5py.File(path, "r") as file:
-            same = all(file.attrs.get(key) == value for key, value in stated(job).items())
+            other = [key for key, value in stated(job).items() if file.attrs.get(key) != value]
+            same_label = ("label" in file) == (job.source.label is not None)
     except (OSError, RuntimeError) as error:
         raise InputError(f"{path}: there, but not a readable h5 file ({error}); move it away") from error
-    if not same:
-        raise InputError(f"{path}: there, but of another preparation; name another --out or move {job.root} away")
-    return all(target(job, index).exists() for index in range(slices_of(job)))
+    if other:
+        raise InputError(f"{path}: there, but of another {other[0]}; name another --out or move {job.root} away")
+    return same_label and all(target(job, index).exists() for index in range(slices_of(job)))
 
 
 def run_jobs(jobs: Sequence[Job], num_workers: int) -> List[str]:
@@ -190,13 +201,18 @@ def write_lists(
         entries = [case for case in cases if case in jobs]
         if in_slices:
             entries = [slice_entry(info.name, case, k) for case in entries for k in range(slices_of(jobs[case]))]
-        text = "".join(entry + "\n" for entry in entries)
-        if path.exists() and path.read_text() != text:
-            path.replace(path.with_name(path.name + ".old"))
-            said.append(f"{path.name} was another one, kept as {path.name}.old")
-        write_text(path, text)
+        said += write_new(path, "".join(entry + "\n" for entry in entries))
         said.append(f"{path.name} {len(entries)} {'slices' if in_slices else 'volumes'}")
     return said
+
+
+def write_new(path: Path, text: str) -> List[str]:
+    """Write a text file; another one in its place is kept, which the phrase returned says."""
+    changed = path.exists() and path.read_text() != text
+    if changed:
+        path.replace(path.with_name(path.name + ".old"))
+    write_text(path, text)
+    return [f"{path.name} was another one, kept as {path.name}.old"] if changed else []
 
 
 def check(info: DatasetInfo, jobs: Dict[str, Job], existing: Path) -> bool:
@@ -249,18 +265,29 @@ def _check_file(info: DatasetInfo, job: Job, root: Path, index: int) -> Optional
 def parse_args(argv=None):
     """The flags; those of one dataset are refused for another."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--name", required=True, choices=tuple(PREPARATIONS), help="dataset (required)")
     parser.add_argument(
-        "--source", required=True, type=Path, help="the unpacked download, searched at any depth (required)"
-    )
+        "--name", required=True,
+        help=f"{', '.join(PREPARATIONS)}, or Custom for your own with a {DESCRIPTION} (required)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--source", required=True, type=Path,
+        help="the unpacked download, searched at any depth; of Custom: the folder with images/, labels/ and "
+        f"{DESCRIPTION} (required)",
+    )  # fmt: skip
     parser.add_argument("--out", required=True, type=Path, help="folder that becomes DATASET_HOME (required)")
     parser.add_argument(
         "--num_workers", type=not_negative, default=4,
         help="processes, a case each; a CT case takes about 2 GB; 0: none beside this one (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--seed", type=not_negative, default=1337, help="of the margins around LA's labels (default: %(default)s)"
-    )
+        "--seed", type=not_negative, default=1337,
+        help="of the margins around LA's labels, of the split of Custom (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--split", type=not_negative, nargs=3, metavar=("TRAIN", "VAL", "TEST"),
+        help="Custom: shares of the patients with labels in training, validation and test; those without are all in "
+        "training (default: 70 10 20)",
+    )  # fmt: skip
     parser.add_argument(
         "--slice_axes", choices=SLICE_AXES, metavar="AXES",
         help="Synapse: the scan's axes that rows and columns of a slice run along, upper case: backwards; one of "
@@ -273,19 +300,43 @@ def parse_args(argv=None):
     )  # fmt: skip
     parser.add_argument(
         "--check", type=Path, action="append", default=[], metavar="EXISTING",
-        help="afterwards compare with an existing preparation, its own folder or its DATASET_HOME; may be given again "
-        "(default: none)",
+        help="afterwards compare with an existing preparation, its own folder or its DATASET_HOME; may be given again; "
+        "not for Custom (default: none)",
     )  # fmt: skip
     args = parser.parse_args(argv)
     for flag, name in (("slice_axes", "Synapse"), ("label_flip", "Pancreas")):
         if getattr(args, flag) and args.name != name:
             parser.error(f"--{flag} is {name}'s")
+    if args.split and args.name in PREPARATIONS:
+        parser.error(f"--split is Custom's, {args.name} has published lists")
+    if args.split and not args.split[0]:
+        parser.error("--split: the share of the training must not be 0")
+    if args.name not in PREPARATIONS and args.check:
+        parser.error(f"--check compares with published preparations: {', '.join(PREPARATIONS)}")
     return args
 
 
-@one_line_errors
-def main(argv=None):
-    args = parse_args(argv)
+def run_missing(jobs: Sequence[Job], args, what: str) -> List[str]:
+    """Prepare the cases that are not there yet; returns a line for each faulty one. `what` says in words which."""
+    todo = [job for job in jobs if not is_done(job)]
+    print(f"{what}, {len(jobs) - len(todo)} done before")
+    try:
+        return run_jobs(todo, args.num_workers)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def report(lines: Sequence[str], other_fault: bool = False) -> None:
+    """The faults, one a line, at the very end; exit with 2, or with 1 for another fault that was said before."""
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    if lines or other_fault:
+        raise SystemExit(2 if lines else 1)
+
+
+def prepare_published(args) -> None:
+    """A dataset of PREPARATIONS from its official download, by the published lists."""
     info, preparation = get_dataset(args.name), PREPARATIONS[args.name]
     if args.slice_axes:
         preparation = replace(preparation, axes="z" + args.slice_axes)
@@ -293,7 +344,7 @@ def main(argv=None):
     root, roles = args.out / info.folders[0], published_cases(args.name)
     found, faults = find_cases(args.name, args.source)
     jobs = {
-        case: Job(case, found[case], root, info.dims == 2 and role == "train", preparation, args.seed, label_flip)
+        case: Job(case, found[case], info, root, info.dims == 2 and role == "train", preparation, args.seed, label_flip)
         for role, cases in roles.items()
         for case in cases
         if case in found
@@ -301,16 +352,8 @@ def main(argv=None):
     wanted = [case for cases in roles.values() for case in cases]
     known = {case for case in wanted if case in jobs or case in faults or case_of(case) in faults}
     lines = [fault for case, fault in faults.items() if case in map(case_of, wanted)]
-    todo = [job for job in jobs.values() if not is_done(job)]
-    print(
-        f"{info.name}: {len(wanted)} cases in the published lists, {len(jobs)} in {args.source}, "
-        f"{len(jobs) - len(todo)} done before"
-    )
-    try:
-        lines += run_jobs(todo, args.num_workers)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        raise SystemExit(130) from None
+    what = f"{info.name}: {len(wanted)} cases in the published lists, {len(jobs)} in {args.source}"
+    lines += run_missing(list(jobs.values()), args, what)
 
     missing = list(dict.fromkeys(case_of(case) for case in wanted if case not in known))
     withdrawn = [case for case in missing if case in WITHDRAWN]
@@ -326,10 +369,60 @@ def main(argv=None):
     if info.name == "ACDC":
         print("patients stand in the published order; within one the slices are in order, where SSL4MIS shuffles them")
     same = [check(info, jobs, existing) for existing in args.check]
-    for line in lines:
-        print(f"error: {line}", file=sys.stderr)
-    if lines or missing or not all(same):
-        raise SystemExit(2 if lines else 1)
+    report(lines, bool(missing) or not all(same))
+
+
+def prepare_own(args) -> None:
+    """A dataset of one's own, as its dataset.json says, with lists by a split of its patients."""
+    path = args.source / DESCRIPTION
+    if not path.is_file():
+        names = ", ".join(PREPARATIONS)
+        raise InputError(f"--name {args.name}: choose {names}, or your own, which needs {path}; it is not there")
+    own = read_own_dataset(path)
+    if args.name not in ("Custom", own.name):
+        raise InputError(f"--name {args.name}: {path} describes {own.name}; give --name {own.name} or Custom")
+    info, found = own_info(own), find_scans(own, args.source)
+    root = args.out / info.name
+    try:
+        scans = split_scans(found.scans, args.split or SPLIT, args.seed)
+    except InputError as error:
+        return report([*found.faults, str(error)])
+    jobs = {
+        scan.volume: Job(
+            scan.volume, Source(scan.image, scan.label), info, root, info.dims == 2 and role == "train",
+            own.preparation, args.seed, None,
+        )
+        for role, of_role in scans.items()
+        for scan in of_role
+    }  # fmt: skip
+    labels = sum(scan.label is not None for scan in found.scans)
+    what = f"{info.name}: {len(found.scans)} scans in {args.source}, {labels} with a label"
+    lines = found.faults + run_missing(list(jobs.values()), args, what)
+    for note in found.notes:
+        print(note)
+    if lines:
+        print(f"{root}: lists not written; mend the files below or take them away, then run the same command again")
+        return report(lines)
+    said = write_new(root / DESCRIPTION, own.path.read_text()) + write_new(root / "scans.csv", scan_table(scans))
+    roles = {role: [scan.volume for scan in of_role] for role, of_role in scans.items() if of_role}
+    print(f"{root}: {'; '.join([*said, *write_lists(info, root, jobs, roles, ())])}")
+    counts = {role: (len({scan.patient for scan in of_role}), len(of_role)) for role, of_role in scans.items()}
+    print(
+        "patients (scans): " + ", ".join(f"{role} {number} ({several})" for role, (number, several) in counts.items())
+    )
+    number = len(labelled_patients(scans["train"]))
+    print(
+        f"of the training patients {number} have labels: --labeled_cases 1 to {number}; scans and patients: scans.csv"
+    )
+
+
+@one_line_errors
+def main(argv=None):
+    args = parse_args(argv)
+    if args.name in PREPARATIONS:
+        prepare_published(args)
+    else:
+        prepare_own(args)
 
 
 if __name__ == "__main__":

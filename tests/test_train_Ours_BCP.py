@@ -244,7 +244,7 @@ def test_faulty_npz_is_refused(own_phantom, tmp_path, monkeypatch, capsys):
     np.savez(path, image=np.array([{"code": 1}], dtype=object), label=np.zeros((32, 32)))
     assert "case0030_slice001.npz: not a readable npz file" in refused()
     np.savez(path, image=np.zeros((32, 32)))
-    assert "no 'label' in this file, it holds ['image']" in refused()
+    assert "no 'label' in this file, but case case0030 is to be labelled" in refused()
     np.savez(path, picture=np.zeros((32, 32)))
     assert "no 'image' in this file" in refused()
     path.write_bytes(good[: len(good) // 2])

@@ -204,8 +204,8 @@ def refusal(capsys, out, *flags):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--name", "MNMs"], "argument --name/--dataset_name: invalid choice: 'MNMs'"),
-        (["--name", "LA"], "choose from"),
+        (["--name", "MNMs"], "unknown dataset 'MNMs': choose one of ACDC, Synapse, LA, Pancreas, IAN; or prepare your"),
+        (["--name", "LA"], "--name LA: a 3-D dataset, this script is for those in 2-D"),
         (["--labeled_bs", "4"], "--labeled_bs 4 must be less than --batch_size 4"),
         (["--patch_size", "40", "32"], "--patch_size 40 32: each must be divisible by 16"),
         (["--batch_size", "0"], "must be at least 1, got 0"),

@@ -194,7 +194,7 @@ def planes(case, pred: np.ndarray, dims: int) -> list[tuple[str, np.ndarray, np.
 def draw_cases(folder: Path, chosen: dict[str, tuple[str, float]]):
     """A row a case and plane: image, ground truth, prediction, errors. chosen: title -> (case, Dice)."""
     summary = json.loads((folder / "summary.json").read_text())
-    info = get_dataset(summary["dataset"])
+    info = get_dataset(summary["dataset"], summary["root"])
     volumes = open_volumes(info, Path(summary["root"]), Path(summary["test_list"]))
     rows = []
     for title, (name, dice) in chosen.items():

@@ -7,7 +7,7 @@ import functools
 import sys
 from typing import Callable, Mapping, NoReturn, Optional, Sequence
 
-from dataloaders.datasets import ALIASES, DATASETS, get_dataset
+from dataloaders.datasets import ALIASES, DATASETS, DatasetInfo, get_dataset
 from dataloaders.errors import InputError
 
 
@@ -57,18 +57,36 @@ def not_negative(text: str) -> int:
     return value
 
 
+def add_name_flag(parser: argparse._ActionsContainer, dims: Sequence[int], required: bool = False) -> None:
+    """--name, for datasets of these dimensions; `named_dataset` reads it."""
+    names = [name for dim in dims for name, info in DATASETS.items() if info.dims == dim]
+    names += [alias for alias, name in ALIASES.items() if name in names]
+    default = {"required": True} if required else {"default": names[0]}
+    parser.add_argument(
+        "--name", "--dataset_name", metavar="NAME", **default,
+        help=f"dataset: {', '.join(names)} or your own's name ({'required' if required else 'default: %(default)s'})",
+    )  # fmt: skip
+
+
+def named_dataset(args: argparse.Namespace, dims: Sequence[int]) -> DatasetInfo:
+    """The dataset that --name and --root_path say; raises InputError for one of other dimensions."""
+    info = get_dataset(args.name, args.root_path)
+    if info.dims not in dims:
+        raise InputError(
+            f"--name {args.name}: a {info.dims}-D dataset, this script is for those in {dims[0]}-D; "
+            "see --help for their names"
+        )
+    return info
+
+
 def add_data_flags(parser: argparse.ArgumentParser, dims: Sequence[int], labelnum: int) -> None:
     """Flags that say what is read. `dims`: the dimensions of the datasets that the script trains on."""
     group = parser.add_argument_group("data")
-    names = [name for dim in dims for name, info in DATASETS.items() if info.dims == dim]
-    names += [alias for alias, name in ALIASES.items() if name in names]
-    group.add_argument(
-        "--name", "--dataset_name", default=names[0], choices=names, help="dataset (default: %(default)s)"
-    )
+    add_name_flag(group, dims)
     group.add_argument(
         "--labelnum", type=int, default=labelnum,
-        help="labelled part by the dataset's protocol: per cent for ACDC and Synapse, volumes for LA, Pancreas, IAN "
-        "(default: %(default)s)",
+        help="labelled part by the dataset's protocol: per cent for ACDC and Synapse, volumes for LA, Pancreas, IAN; "
+        "not for your own (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--labeled_cases", type=positive, metavar="N",
@@ -181,7 +199,7 @@ def parse(
 ) -> argparse.Namespace:
     """Parse, with the values of the paper for the dataset and of the preset as defaults; check flags together."""
     first = parser.parse_args(argv)
-    info = get_dataset(first.name)
+    info = named_dataset(first, tuple(defaults))
     parser.set_defaults(**{**defaults[info.dims], **presets.get(first.preset, {})})
     args = parser.parse_args(argv)
     args.name = info.name

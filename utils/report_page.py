@@ -14,7 +14,6 @@ from typing import Sequence
 import matplotlib
 import matplotlib.pyplot as plt
 
-from dataloaders.datasets import DATASETS
 from dataloaders.errors import InputError
 from utils.figures import draw_boxes, draw_cases, draw_runs, rank_cases
 from utils.pages import html_page
@@ -62,7 +61,7 @@ def _boxes(block: Block, settings: Sequence[Setting]) -> list[str]:
     for kind in ("best", "last"):
         scores = {setting.name: setting.seed_mean(kind)[1]["dice"] for setting in settings if kind in setting.tests}
         if scores:
-            figure = inline_svg(draw_boxes(DATASETS[block.dataset].classes, scores))
+            figure = inline_svg(draw_boxes(settings[0].classes, scores))
             parts += [f"<h3>Dice over test cases by class, {kind} weights</h3>", figure]
     return parts
 

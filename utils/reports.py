@@ -231,15 +231,15 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
 def footnotes(summaries: Sequence[dict], spread_over: str = "standard deviation over cases") -> list[str]:
     """What a reader has to know to trust a table of these summaries, all of one dataset, test list and rule."""
     first = summaries[0]
-    info = DATASETS[first["dataset"]]
+    expected = DATASETS[first["dataset"]].expected if first["dataset"] in DATASETS else {}
     undefined = "undefined and left out" if first["empty_rule"] == "ours" else "0, as in the releases (--empty release)"
-    published = info.expected.get("test", first["cases"])
+    published = expected.get("test", first["cases"])
     count = f"{first['cases']} test volumes"
     if first["cases"] != published:
         count += f", not the {published} of the published list"
     notes = [
-        f"{info.name}, {count}; mean ± {spread_over}; classes by label "
-        "value: " + ", ".join(f"{index + 1} {label}" for index, label in enumerate(info.classes)),
+        f"{first['dataset']}, {count}; mean ± {spread_over}; classes by label "
+        "value: " + ", ".join(f"{index + 1} {label}" for index, label in enumerate(first["classes"])),
         f"empty: predictions that miss a class the case has; distances to an empty mask are {undefined}",
     ]
     windows = dict.fromkeys(summary.get("windows") or "" for summary in summaries)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Sequence
 
-from dataloaders.datasets import get_dataset
+from dataloaders.datasets import DatasetInfo
 from dataloaders.errors import InputError
 
 
@@ -28,18 +28,15 @@ class Run:
     training: str = ""
 
 
-def find_runs(folder: Path, dataset: str) -> list[Run]:
-    """The runs of `dataset` at or below `folder`, in order of their names.
+def find_runs(folder: Path, info: DatasetInfo) -> list[Run]:
+    """The runs of a dataset at or below `folder`, in order of their names.
 
     Raises InputError that says what was looked for where there is none.
     """
-    info = get_dataset(dataset)
-    script, labelnum = (
-        ("train_Ours_MT.py", 5) if info.dims == 2 else ("train_DuCiSC.py", min(info.protocols, default=8))
-    )
-    if dataset == "LA":
-        labelnum = 8
-    advice = f"train first: python {script} --name {dataset} --labelnum {labelnum}"
+    script = "train_Ours_MT.py" if info.dims == 2 else "train_DuCiSC.py"
+    usual = next((number for number in (5, 6, 8) if number in info.protocols), 8)
+    labelled = f"--labelnum {usual}" if info.protocols or info.any_labelnum else "--labeled_cases 4"
+    advice = f"train first: python {script} --name {info.name} {labelled}"
     if not folder.is_dir():
         raise InputError(f"--output_dir {folder}: no such folder; {advice}")
     found = sorted({path.parent for name in ("best.pth", "last.pth") for path in folder.rglob(name)})

@@ -8,7 +8,7 @@ from typing import Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from dataloaders.datasets import case_of
+from dataloaders.datasets import case_of, get_dataset
 from dataloaders.errors import InputError
 from utils.evaluation import defined_mean
 from utils.reports import Results, means, read_results
@@ -35,6 +35,12 @@ class Setting:
     runs: list[Run] = field(default_factory=list)
     tests: dict[str, list[Results]] = field(default_factory=dict)  # "best" -> one a seed
     status: str = ""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """As the tests state them; of a setting without any the dataset's."""
+        tests = next(iter(self.tests.values()), [])
+        return tests[0].summary["classes"] if tests else get_dataset(self.dataset).classes
 
     @property
     def split(self) -> tuple:

@@ -53,7 +53,8 @@ def make_blocks(settings: Sequence[Setting]) -> list[Block]:
         rules = _rules(setting) if setting.runs else next((key for key in groups if key[0] == setting.dataset), None)
         groups.setdefault(rules or (setting.dataset,), []).append(setting)
     blocks = [_make_block(group) for group in groups.values()]
-    return sorted(blocks, key=lambda block: list(DATASETS).index(block.dataset))
+    names = [*DATASETS, *sorted({block.dataset for block in blocks} - set(DATASETS))]
+    return sorted(blocks, key=lambda block: names.index(block.dataset))
 
 
 def _rules(setting: Setting) -> tuple:
@@ -77,8 +78,8 @@ def _make_block(settings: list[Setting]) -> Block:
 
 
 def _over_runs(settings: Sequence[Setting], published: Sequence[dict], unit: str) -> Table:
-    info = DATASETS[settings[0].dataset]
-    rows = [_insert(table_header(info.classes, unit), "weights", "seeds")]
+    dataset, classes = settings[0].dataset, settings[0].classes
+    rows = [_insert(table_header(classes, unit), "weights", "seeds")]
     for labelnum in dict.fromkeys(setting.labelnum for setting in settings):
         shown = []
         for setting in (setting for setting in settings if setting.labelnum == labelnum):
@@ -89,12 +90,12 @@ def _over_runs(settings: Sequence[Setting], published: Sequence[dict], unit: str
                 rows.append([setting.name, "-", "0", setting.status, *["-"] * (len(rows[0]) - 4)])
             own = (setting.method, setting.labelnum, setting.preset)
             shown += [row for row in published if _key(row) == own and row not in shown]
-            rows += [_insert(published_row(row, info.classes), "-", "-") for row in published if _key(row) == own]
+            rows += [_insert(published_row(row, classes), "-", "-") for row in published if _key(row) == own]
         others = [row for row in published if row["labelnum"] == labelnum and row not in shown]
-        rows += [_insert(published_row(row, info.classes), "-", "-") for row in others]
+        rows += [_insert(published_row(row, classes), "-", "-") for row in others]
     several = any(len(tests) > 1 for setting in settings for tests in setting.tests.values())
     spread = "mean ± sample standard deviation over runs (seeds)" if several else "one run (seed) each"
-    text = f"{info.name}, measured beside published: {spread}; Dice (DSC) by class."
+    text = f"{dataset}, measured beside published: {spread}; Dice (DSC) by class."
     tests = [test for setting in settings for of_kind in setting.tests.values() for test in of_kind]
     rules = dict.fromkeys(test.summary.get("selection") for test in tests if test.summary.get("selection"))
     for rule in rules:
@@ -103,7 +104,7 @@ def _over_runs(settings: Sequence[Setting], published: Sequence[dict], unit: str
 
 
 def _over_cases(settings: Sequence[Setting], unit: str) -> Table:
-    rows = [_insert(table_header(DATASETS[settings[0].dataset].classes, unit), "weights", "seeds")]
+    rows = [_insert(table_header(settings[0].classes, unit), "weights", "seeds")]
     for setting in settings:
         for kind, tests in setting.tests.items():
             row = table_row(setting.name, setting.over_cases(kind), class_spread=True)

@@ -8,7 +8,7 @@ from typing import Callable, Sequence
 
 import torch
 
-from dataloaders.datasets import DATASETS, DatasetInfo, find_root, get_dataset
+from dataloaders.datasets import DatasetInfo, find_root, get_dataset
 from dataloaders.errors import InputError
 from dataloaders.reading import list_hash
 from dataloaders.training_data import open_volumes, require_list
@@ -17,7 +17,7 @@ from networks import net_factory
 from utils.checkpoints import file_hash
 from utils.device import describe_device, pick_device, set_seed
 from utils.evaluation import evaluate
-from utils.options import positive
+from utils.options import add_name_flag, positive
 from utils.reports import (
     COLUMNS,
     footnotes,
@@ -39,11 +39,8 @@ MakePredictor = Callable[[torch.nn.Module, DatasetInfo, Sequence[int], argparse.
 
 def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) -> None:
     """The flags of a test script for datasets of this dimension."""
-    names = [name for name, info in DATASETS.items() if info.dims == dims]
     axes = {2: ("Z", "Y", "X"), 3: ("X", "Y", "Z")}[dims]
-    parser.add_argument(
-        "--name", "--dataset_name", default=names[0], choices=names, help="dataset (default: %(default)s)"
-    )
+    add_name_flag(parser, (dims,))
     parser.add_argument(
         "--output_dir", required=True, help="a run's folder, a folder of runs, or a folder with a bare .pth (required)"
     )
@@ -83,7 +80,7 @@ def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) 
 
 def run_tests(args: argparse.Namespace, make_predict: MakePredictor, windows: str = "") -> int:
     """Test every run at or below --output_dir, print one table. `windows`: how a volume is cut, for the footnotes."""
-    runs = find_runs(Path(args.output_dir), get_dataset(args.name).name)
+    runs = find_runs(Path(args.output_dir), get_dataset(args.name, args.root_path))
     volumes, device, about = open_test_list(args)
     about["windows"] = windows
     info = volumes.info
@@ -129,7 +126,7 @@ def open_test_list(args: argparse.Namespace) -> tuple[VolumeDataset, torch.devic
     """The test volumes, read and checked, the device, and what every summary says of both."""
     if args.spacing:
         args.unit = "mm"
-    info = get_dataset(args.name)
+    info = get_dataset(args.name, args.root_path)
     device = pick_device(args.gpu)
     set_seed(0, deterministic=False)
     root = find_root(info, args.root_path)

@@ -9,7 +9,6 @@ from typing import Iterator, Mapping
 
 import numpy as np
 
-from dataloaders.datasets import get_dataset
 from dataloaders.errors import InputError
 from utils.checkpoints import file_hash
 from utils.reports import Results, read_results
@@ -50,7 +49,7 @@ def verify_run(path: Path, predictors: Mapping[int, MakePredictor]) -> Iterator[
             found.append(f"{weights.name}: SHA-256 is not the one that was tested, {stored.summary['weights_sha256']}")
         with tempfile.TemporaryDirectory() as temporary:
             new = Path(temporary) / folder.name
-            predict = predictors[get_dataset(args.name).dims]
+            predict = predictors[volumes.info.dims]
             score_weights(weights, new, volumes, args, device, {**about, "run": stored.summary["run"]}, predict)
             found += differences(stored, read_results(new))
         if found and stored.summary["device"] != about["device"]:

@@ -1,0 +1,97 @@
+"""A dataset of one's own from scans to tables: the README's example as it stands, then the other scripts, and 3-D."""
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from scripts import check_dataset, make_tables, prepare
+from scripts.make_phantom import make_scans
+
+SMALL = "--num_workers 0 --val_interval 4 --max_iterations 4 --batch_size 4 --labeled_bs 2 --labeled_cases 2".split()
+
+
+@pytest.fixture(scope="module")
+def example(root, tmp_path_factory):
+    """A folder in which the README's example was run by bash, the repository's scripts being linked there."""
+    section = (root / "README.md").read_text().split("## Your own dataset")[1]
+    commands, description = (re.search(rf"```{kind}\n(.*?)```", section, re.S)[1] for kind in ("bash", "json"))
+    folder = tmp_path_factory.mktemp("example")
+    for name in ("scripts", "train_Ours_MT.py", "test_2d.py"):
+        (folder / name).symlink_to(root / name)
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    command = ["bash", "-eu", "-c", commands]
+    result = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return folder, description, result.stdout
+
+
+def call(script, *flags):
+    """The exit code of a script's main() in this process."""
+    module = script if hasattr(script, "main") else importlib.import_module(script)
+    try:
+        return module.main([*map(str, flags)])
+    except SystemExit as stop:
+        return stop.code
+
+
+def test_the_readmes_example(example):
+    folder, description, out = example
+    assert json.loads((folder / "own/scans/dataset.json").read_text()) == json.loads(description)
+    for line in (
+        "MyACDC: 20 scans in own/scans, 14 with a label, 0 done before",
+        "of the training patients 5 have labels: --labeled_cases 1 to 5",
+        "clean: 100 files of 3 lists",
+        "finished: 20 iterations",
+        "MyACDC, 2 test volumes",
+    ):
+        assert line in out
+    summary = json.loads((folder / "runs/MyACDC/Ours_MT_4cases/seed_1337/test_best/summary.json").read_text())
+    assert summary["dataset"] == "MyACDC" and summary["classes"] == ["RV", "Myo", "LV"]
+
+
+def test_the_other_scripts_pictures_and_tables_know_the_name(example, tmp_path, monkeypatch, capsys):
+    folder, _, _ = example
+    monkeypatch.setenv("DATASET_HOME", str(folder / "own"))
+    flags = ["--name", "MyACDC", "--output_dir", tmp_path / "runs", *SMALL]
+    assert call("train_Ours_BCP", *flags, "--consistency_rampup", 1, "--pretrain_iterations", 2) == 0
+    assert call("train_DuCiSC", *flags, "--warmup_iterations", 1) == 0
+    assert call("test_2d", "--name", "MyACDC", "--output_dir", tmp_path / "runs", "--figures") == 0
+    assert (tmp_path / "runs/MyACDC/DuCiSC_2cases/seed_1337/report.html").exists()
+    monkeypatch.delenv("DATASET_HOME")  # tables need the runs alone
+    for kind in ("markdown", "latex", "csv", "html"):
+        assert call(make_tables, tmp_path / "runs", "--format", kind, "--out", tmp_path / "table") == 0
+        assert "MyACDC" in (tmp_path / "table").read_text()
+
+
+def test_3d(tmp_path, monkeypatch, capsys):
+    scans = make_scans("LA", tmp_path / "scans", train=4, test=2, shape=(24, 24, 20))
+    assert call(prepare, "--name", "Custom", "--source", scans, "--out", tmp_path, "--num_workers", 0) is None
+    own = ["--name", "MyLA", "--root_path", tmp_path / "MyLA"]  # without DATASET_HOME
+    monkeypatch.delenv("DATASET_HOME", raising=False)
+    assert call(check_dataset, *own, "--out", tmp_path / "page.html") == 0
+    flags = [*own, "--output_dir", tmp_path / "runs", *SMALL, "--val_start", 1]
+    assert call("train_DuCiSC", *flags, "--warmup_iterations", 1) == 0
+    assert call("test_3d", *own, "--output_dir", tmp_path / "runs", "--figures") == 0
+    assert "windows with stride 4 4 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "script, flags, message",
+    [
+        ("train_Ours_MT", [], "MyACDC has no protocol for --labelnum: say with --labeled_cases N"),
+        ("train_Ours_MT", ["--labeled_cases", 6], "the 5 before it have: --labeled_cases 1..5"),
+        ("train_DuCiSC", ["--labeled_cases", 9], "use --labeled_cases 1..8"),
+        ("test_3d", [], "--name MyACDC: a 2-D dataset, this script is for those in 3-D"),
+        ("test_2d", [], "train first: python train_Ours_MT.py --name MyACDC --labeled_cases 4"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(example, tmp_path, monkeypatch, capsys, script, flags, message):
+    monkeypatch.setenv("DATASET_HOME", str(example[0] / "own"))
+    assert call(script, "--name", "MyACDC", "--output_dir", tmp_path / "runs", *flags) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.err.count("\n") == 1 and not (tmp_path / "runs").exists()
