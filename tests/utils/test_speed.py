@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 def flags(**values):
     defaults = {"fast": False, "amp": "off", "channels_last": False, "compile": False, "fused": False}
-    return argparse.Namespace(**{**defaults, "data_on": "auto", "base_lr": 0.01, **values})
+    return argparse.Namespace(**{**defaults, "data_on": "auto", "root_path": None, "base_lr": 0.01, **values})
 
 
 def test_fast_is_put_into_the_flags():
