@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, Optional, Sequence, Tuple
 
+import h5py
 import numpy as np
 
 from dataloaders.errors import InputError
@@ -71,6 +72,23 @@ PREPARATIONS = {
         ),
     )
 }  # fmt: skip
+
+
+def stated_preparation(path: Path, name: str) -> Optional[Preparation]:
+    """How scans became the array in this training file: what an h5 file states, else the dataset's published way.
+
+    None for a dataset that has none. Raises InputError for a statement that cannot be read.
+    """
+    stated = None
+    if Path(path).suffix == ".h5":
+        with h5py.File(path, "r") as file:
+            stated = file.attrs.get("preparation")
+    if stated is None:
+        return PREPARATIONS.get(name)
+    try:
+        return Preparation.from_json(stated)
+    except InputError as error:
+        raise InputError(f"{path}: its attribute 'preparation' is {error}; prepare it again") from error
 
 
 class Prepared(NamedTuple):
