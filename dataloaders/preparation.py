@@ -102,11 +102,16 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    scan: Scan, preparation: Preparation, label: Optional[Scan] = None, margin: Optional[Sequence[Range]] = None
+    scan: Scan,
+    preparation: Preparation,
+    label: Optional[Scan] = None,
+    margin: Optional[Sequence[Range]] = None,
+    crop: Optional[Sequence[Range]] = None,
 ) -> Prepared:
     """Apply a preparation. `margin`: voxels (before, after) for each cropped axis, see `draw_margin`.
 
-    Without a margin nothing is cropped, and a z-score "of the crop" is that of the whole scan.
+    crop: the part to keep, (start, stop) along each axis of the array, where there is no label to crop around. Without
+    either nothing is cropped, and a z-score "of the crop" is that of the whole scan.
     Raises InputError for a label of another grid, with other values or, where it is to be cropped around, empty.
     """
     read = scan.geometry
@@ -124,7 +129,7 @@ def prepare(
     image = to_axes(scan.array, preparation.axes)
     if preparation.z_score == "scan":
         image = z_score(image, scan.path)
-    crop = tuple((0, size) for size in image.shape)
+    crop = tuple(crop or ((0, size) for size in image.shape))
     if margin is not None:
         cropped = to_axes(label.array, preparation.axes)
         crop = (*crop_box(cropped, preparation.least, margin, label.path), *crop[2:])
