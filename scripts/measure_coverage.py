@@ -1,17 +1,16 @@
 #!/usr/bin/env python3
 """What it costs that a new scan has no label to crop around: Dice and time of three ways to cover it, on phantoms.
 
-    python scripts/measure_coverage.py make --name LA --out /tmp/coverage          # scans, and h5 files cropped for training
-    python train_DuCiSC.py --name LA --root_path /tmp/coverage/LA --labeled_cases 8 --patch_size 32 32 32
-    python scripts/measure_coverage.py test --name LA --out /tmp/coverage --weights runs/LA/DuCiSC_8cases/seed_1337/last.pth
+    python scripts/measure_coverage.py --name LA --out coverage      # scans, and h5 files cropped as for training
+    python train_DuCiSC.py --name LA --root_path coverage/LA --labeled_cases 8 --patch_size 32 32 32
+    python scripts/measure_coverage.py --name LA --out coverage --weights runs/LA/DuCiSC_8cases/seed_1337/last.pth
 
-The scans show twice as much in x and y as the organ's surroundings, with other things as bright as the organ. The crops
-are those of the dataset's preparation at a third of its size.
+A scan shows twice as much in x and y as the organ's surroundings, with other things as bright as the organ. The crops
+are those of the dataset's preparation at about a third of its size.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from dataclasses import replace
@@ -29,6 +28,9 @@ from dataloaders.scans import Geometry, Scan, read_scan, write_label, write_scan
 from dataloaders.seeding import generator  # noqa: E402
 from dataloaders.writing import write_h5, write_text  # noqa: E402
 from scripts.make_phantom import ANATOMY, ellipse, smooth_field  # noqa: E402
+from utils.device import pick_device  # noqa: E402
+from utils.options import Parser, one_line_errors  # noqa: E402
+from utils.prediction import load_model, predict_prepared, predict_scan  # noqa: E402
 
 PREPARED = {
     "LA": replace(PREPARATIONS["LA"], least=(40, 40), margin=(4, 7)),
@@ -77,5 +79,40 @@ def make(name: str, out: Path) -> None:
         write_text(out / name / f"{role}.list", "".join(case + "\n" for case in cases))
 
 
+def measure(name: str, out: Path, weights: Path) -> None:
+    """Print a table: Dice on the scan's own grid, mean and deviation over the test scans, and seconds a scan."""
+    model = load_model(weights, 3, pick_device(None), batch_size=4)
+    ways = {
+        "crop around the ground truth, as the test's files": lambda scan, label: predict_prepared(
+            model, prepare(scan, model.preparation, label, draw_margin(model.preparation, 1337, scan.path.name)), False
+        ),
+        "two passes (default)": lambda scan, _: predict_scan(model, scan),
+        "`--one_pass`": lambda scan, _: predict_scan(replace(model, one_pass=True), scan),
+    }
+    print(f"| {name} | Dice % | s a scan |\n|---|---|---|")
+    for way, predict in ways.items():
+        dice, start = [], time.perf_counter()
+        for index in range(CASES["test"]):
+            path = out / "scans" / name / f"test{index:03d}.nii.gz"
+            scan, label = read_scan(path), read_scan(path.with_name(f"test{index:03d}_label.nii.gz"))
+            pred = predict(scan, label).label
+            dice.append(200 * float((pred & label.array).sum()) / float(pred.sum() + label.array.sum()))
+        seconds = (time.perf_counter() - start) / len(dice)
+        print(f"| {way} | {np.mean(dice):.2f} ± {np.std(dice):.2f} | {seconds:.1f} |", flush=True)
+
+
+@one_line_errors
+def main(argv=None):
+    parser = Parser(description=__doc__)
+    parser.add_argument("--name", choices=tuple(PREPARED), default="LA", help="dataset (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the phantoms (required)")
+    parser.add_argument("--weights", type=Path, help="measure with these (default: make the phantoms)")
+    args = parser.parse_args(argv)
+    if args.weights:
+        measure(args.name, args.out, args.weights)
+    else:
+        make(args.name, args.out)
+
+
 if __name__ == "__main__":
-    make(sys.argv[1], Path(sys.argv[2]))
+    sys.exit(main())

@@ -79,7 +79,7 @@ def run_predictions(args: argparse.Namespace, dims: int) -> int:
     model = load_model(
         Path(args.weights), dims, device, args.batch_size, args.name, args.patch_size, nms=args.nms, **chosen
     )
-    folder = PredictionFolder(Path(args.out), description(args, model), model.info.classes)
+    folder = PredictionFolder(Path(args.out), description(args, model, describe_device(device)), model.info.classes)
     print(f"{args.weights}: {model.info.name}, classes {', '.join(model.info.classes)}; {describe_device(device)}")
     print(f"preparation as in training: {steps(model.preparation)}")
     print(f"coverage: {model.coverage}", flush=True)
@@ -162,14 +162,14 @@ def scan_name(path: Path) -> str:
     return name[: len(name) - len(ending)] if not path.is_dir() else name
 
 
-def description(args: argparse.Namespace, model: Model) -> dict:
+def description(args: argparse.Namespace, model: Model, device: str) -> dict:
     """What prediction.json holds. `decides` must agree where a folder is filled by several runs."""
     decides = {
         "weights_sha256": file_hash(Path(args.weights)), "dataset": model.info.name,
         "preparation": asdict(model.preparation), "patch_size": model.info.patch_size, "stride": model.stride,
         "coverage": model.coverage, "nms": model.nms, "probabilities": args.save_probabilities,
     }  # fmt: skip
-    about = {"weights": args.weights, "command": command_line(), **environment()}
+    about = {"weights": args.weights, "device": device, "command": command_line(), **environment()}
     return json.loads(json.dumps({"decides": decides, **about}))
 
 
@@ -216,8 +216,8 @@ class PredictionFolder:
         if not (self.path / "prediction.json").exists():
             write_text(self.path / "prediction.json", json.dumps(self.about, indent=2) + "\n")
         for index, scores in enumerate(() if prediction.scores is None else prediction.scores):
-            write_scan(self.path / f"{name}_probability_{index}.nii.gz", scores, geometry)
-        write_label(self.target(name), prediction.label, geometry)
+            write_scan(self.path / f"{name}_probability_{index}.nii.gz", scores, geometry, like=path)
+        write_label(self.target(name), prediction.label, geometry, like=path)
         self.rows[name] = [os.path.abspath(path), *(f"{volume:.6g}" for volume in volumes)]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows.values()])
