@@ -42,13 +42,16 @@ class Model:
     @property
     def coverage(self) -> str:
         """How the prediction covers a scan, in a line."""
-        windows = f"windows {' '.join(map(str, self.info.patch_size))}, stride {self.stride}" if self.stride else ""
+        windows = ""
+        if self.stride:
+            patch = " ".join(map(str, self.info.patch_size))
+            windows = f"; windows {patch}, stride {self.stride[0]} {self.stride[0]} {self.stride[1]}"
         if not self.seeks:
             cropped = "" if self.preparation.margin is None else ", though training saw crops around the ground truth"
-            return f"the whole scan in one pass{cropped}" + (f"; {windows}" if windows else "")
+            return f"the whole scan in one pass{cropped}{windows}"
         return (
             "training saw crops around the ground truth; here a first pass over the whole scan, windows half a patch "
-            f"apart, finds where to crop, a second one predicts the crop; {windows}"
+            f"apart, finds where to crop, a second one predicts the crop{windows}"
         )
 
 
@@ -93,7 +96,10 @@ def preparation_of(weights: Weights, info: DatasetInfo, path: Path) -> Preparati
     """How the training's images were made from scans: as the file states it, else the dataset's published way."""
     stated = stated_dataset(weights).get("preparation")
     if stated:
-        return Preparation.from_json(json.dumps(stated))
+        try:
+            return Preparation.from_json(json.dumps(stated))
+        except (InputError, TypeError) as error:
+            raise InputError(f"{path}: states a preparation that is not known here ({error})") from error
     if info.name not in PREPARATIONS:
         raise InputError(
             f"{path}: does not state how the images of {info.name} were prepared from scans, so that a new scan cannot "

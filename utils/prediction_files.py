@@ -61,6 +61,8 @@ def parse_test_or_predict(parser: Parser, argv: Optional[Sequence[str]], dims: i
     given = [flag for flag in foreign if getattr(args, flag, None) != parser.get_default(flag)]
     if given:
         parser.error(f"{' '.join(f'--{flag}' for flag in given)}: {where} with --predict")
+    if args.patch_size and any(size % 16 for size in args.patch_size):
+        parser.error(f"--patch_size {' '.join(map(str, args.patch_size))}: each must be divisible by 16")
     if args.predict and not args.weights:
         parser.error("--predict needs --weights FILE")
     if not args.predict:
@@ -198,7 +200,7 @@ class PredictionFolder:
             raise InputError(f"--out {self.path}: predictions with another {', '.join(differing)}; name another --out")
         if (self.path / "volumes.csv").exists():
             with open(self.path / "volumes.csv", newline="") as file:
-                self.rows = {scan_name(Path(row[0])): row for row in list(csv.reader(file))[1:]}
+                self.rows = {scan_name(Path(row[0])): row for row in list(csv.reader(file))[1:] if row}
 
     def target(self, name: str) -> Path:
         """The label map of a scan."""

@@ -222,6 +222,10 @@ def test_flags_belong_to_one_mode(tmp_path, capsys):
         (("--predict", "x", "--weights", "w", "--figures", "--unit", "mm"), "--unit --figures: for a test, not with"),
         (("--predict", "x", "--weights", "w", "--output_dir", "o"), "--output_dir: for a test, not with --predict"),
         (("--output_dir", "o", "--weights", "w"), "--weights: only with --predict"),
+        (
+            ("--predict", "x", "--weights", "w", "--patch_size", "32", "40"),
+            "--patch_size 32 40: each must be divisible",
+        ),
         (("--predict", "x"), "--predict needs --weights FILE"),
     ):
         assert run(test_2d, *flags) == 2
