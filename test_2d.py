@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 """Test the runs of a 2-D dataset: Dice, Jaccard, 95HD and ASD for each case and class, best and last weights.
+Or predict new scans with one weights file.
 
     python test_2d.py --name ACDC --output_dir runs/ACDC/Ours_MT_5        # a run, or a folder of runs (seeds)
     python test_2d.py --name ACDC --output_dir runs/ACDC --figures        # all runs, with pictures and a page each
     python test_2d.py --name ACDC --output_dir downloads/                 # a folder with a bare .pth of this family
+    python test_2d.py --predict scan.nii.gz --weights runs/ACDC/Ours_MT_5/seed_1337/best.pth   # or a folder, DICOM
 
-Each run gets test_best/ and test_last/ with per_case.csv, summary.json and predictions/. Protocol: docs/PROTOCOLS.md.
+Each run gets test_best/ and test_last/ with per_case.csv, summary.json and predictions/. New scans get
+label maps in their own geometry, <scan>.nii.gz, and volumes.csv; exit code 0: all are predicted, 1: some are faulty,
+2: bad input. Protocol: docs/PROTOCOLS.md.
 """
 
 from __future__ import annotations
@@ -14,13 +18,15 @@ import sys
 
 from utils.inference import make_predictor
 from utils.options import Parser, named_dataset, one_line_errors
+from utils.prediction_files import add_predict_flags, parse_test_or_predict, run_predictions
 from utils.testing import add_test_flags, run_tests
 
 
 def parse_args(argv=None):
     parser = Parser(description=__doc__)
     add_test_flags(parser, dims=2, batch_size=24)
-    return parser.parse_args(argv)
+    add_predict_flags(parser, dims=2)
+    return parse_test_or_predict(parser, argv, dims=2)
 
 
 def predictor(net, info, patch_size, args):
@@ -31,6 +37,8 @@ def predictor(net, info, patch_size, args):
 @one_line_errors
 def main(argv=None):
     args = parse_args(argv)
+    if args.predict:
+        return run_predictions(args, dims=2)
     named_dataset(args, (2,))
     return run_tests(args, predictor)
 

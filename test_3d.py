@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 """Test the runs of a 3-D dataset by sliding windows: Dice, Jaccard, 95HD and ASD, best and last weights.
+Or predict new scans with one weights file.
 
     python test_3d.py --name LA --output_dir runs/LA/DuCiSC_8 --gpu 0     # a run, or a folder of runs (seeds)
     python test_3d.py --name LA --output_dir runs/LA --figures            # all runs, with pictures and a page each
     python test_3d.py --name LA --output_dir downloads/                   # a folder with a bare .pth of this family
+    python test_3d.py --predict scan.nrrd --weights runs/LA/DuCiSC_8/seed_1337/best.pth   # or a folder, DICOM
 
-Each run gets test_best/ and test_last/ with per_case.csv, summary.json and predictions/. Protocol: docs/PROTOCOLS.md.
+Each run gets test_best/ and test_last/ with per_case.csv, summary.json and predictions/. New scans get
+label maps in their own geometry, <scan>.nii.gz, and volumes.csv; exit code 0: all are predicted, 1: some are faulty,
+2: bad input. Protocol: docs/PROTOCOLS.md.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import sys
 
 from utils.inference import make_predictor
 from utils.options import Parser, named_dataset, one_line_errors, positive
+from utils.prediction_files import add_predict_flags, parse_test_or_predict, run_predictions
 from utils.testing import add_test_flags, run_tests
 
 
@@ -24,7 +29,8 @@ def parse_args(argv=None):
         "--stride", type=positive, nargs=2, metavar=("XY", "Z"),
         help="of the windows in voxels (default: the dataset's, the papers': LA 18 4, Pancreas 16 16)",
     )  # fmt: skip
-    return parser.parse_args(argv)
+    add_predict_flags(parser, dims=3)
+    return parse_test_or_predict(parser, argv, dims=3)
 
 
 def predictor(net, info, patch_size, args):
@@ -35,6 +41,8 @@ def predictor(net, info, patch_size, args):
 @one_line_errors
 def main(argv=None):
     args = parse_args(argv)
+    if args.predict:
+        return run_predictions(args, dims=3)
     info = named_dataset(args, (3,))
     stride = args.stride or info.stride
     return run_tests(args, predictor, f"windows with stride {stride[0]} {stride[0]} {stride[1]}")

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, Optional, Sequence, Tuple
 
+import h5py
 import numpy as np
 
 from dataloaders.errors import InputError
@@ -73,6 +74,23 @@ PREPARATIONS = {
 }  # fmt: skip
 
 
+def stated_preparation(path: Path, name: str) -> Optional[Preparation]:
+    """How scans became the array in this training file: what an h5 file states, else the dataset's published way.
+
+    None for a dataset that has none. Raises InputError for a statement that cannot be read.
+    """
+    stated = None
+    if Path(path).suffix == ".h5":
+        with h5py.File(path, "r") as file:
+            stated = file.attrs.get("preparation")
+    if stated is None:
+        return PREPARATIONS.get(name)
+    try:
+        return Preparation.from_json(stated)
+    except InputError as error:
+        raise InputError(f"{path}: its attribute 'preparation' is {error}; prepare it again") from error
+
+
 class Prepared(NamedTuple):
     """A scan after its preparation, and what leads back from it."""
 
@@ -84,11 +102,16 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    scan: Scan, preparation: Preparation, label: Optional[Scan] = None, margin: Optional[Sequence[Range]] = None
+    scan: Scan,
+    preparation: Preparation,
+    label: Optional[Scan] = None,
+    margin: Optional[Sequence[Range]] = None,
+    crop: Optional[Sequence[Range]] = None,
 ) -> Prepared:
     """Apply a preparation. `margin`: voxels (before, after) for each cropped axis, see `draw_margin`.
 
-    Without a margin nothing is cropped, and a z-score "of the crop" is that of the whole scan.
+    crop: the part to keep, (start, stop) along each axis of the array, where there is no label to crop around. Without
+    either nothing is cropped, and a z-score "of the crop" is that of the whole scan.
     Raises InputError for a label of another grid, with other values or, where it is to be cropped around, empty.
     """
     read = scan.geometry
@@ -110,7 +133,7 @@ def prepare(
     image = to_axes(scan.array, preparation.axes)
     if preparation.z_score == "scan":
         image = z_score(image, scan.path)
-    crop = tuple((0, size) for size in image.shape)
+    crop = tuple(crop or ((0, size) for size in image.shape))
     if margin is not None:
         cropped = to_axes(label.array, preparation.axes)
         crop = (*crop_box(cropped, preparation.least, margin, label.path), *crop[2:])

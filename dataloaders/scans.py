@@ -19,7 +19,7 @@ from typing import Iterator, List, Mapping, Optional, Tuple, Union
 import numpy as np
 
 from dataloaders.errors import InputError
-from dataloaders.nifti import check_nifti
+from dataloaders.nifti import check_nifti, copy_geometry
 from dataloaders.writing import whole_file
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
@@ -82,6 +82,11 @@ def is_scan(path: Path) -> bool:
     return Path(path).name.lower().endswith(SUFFIXES)
 
 
+def is_nifti(path: Path) -> bool:
+    """Whether the name is that of a NIfTI file."""
+    return Path(path).name.lower().endswith((".nii", ".nii.gz"))
+
+
 def read_scan(path: Path) -> Scan:
     """Read one scan. A folder must hold the slices of one DICOM series and no other.
 
@@ -109,8 +114,12 @@ def read_scan(path: Path) -> Scan:
     return scan
 
 
-def write_scan(path: Path, array: np.ndarray, geometry: Geometry) -> None:
-    """Write an array (Z, Y, X) with its geometry in the format of the path's suffix; whole or not at all."""
+def write_scan(path: Path, array: np.ndarray, geometry: Geometry, like: Optional[Path] = None) -> None:
+    """Write an array (Z, Y, X) with its geometry in the format of the path's suffix; whole or not at all.
+
+    like: the scan on whose grid the array is. Where it is NIfTI, a .nii.gz gets its very geometry: a file may state
+    two, and viewers choose.
+    """
     import SimpleITK as sitk
 
     if not path.name.lower().endswith(SUFFIXES[:-1]):
@@ -122,11 +131,13 @@ def write_scan(path: Path, array: np.ndarray, geometry: Geometry) -> None:
             _read_file(temporary)  # ITK may say nothing of a full disk
         except InputError as error:
             raise OSError(28, "the file was cut short, is the disk full?") from error
+        if like is not None and like.is_file() and is_nifti(like) and path.name.lower().endswith(".nii.gz"):
+            copy_geometry(like, temporary)
 
 
-def write_label(path: Path, label: np.ndarray, geometry: Geometry) -> None:
-    """Write a label map (Z, Y, X) as uint8."""
-    write_scan(path, label.astype(np.uint8), geometry)
+def write_label(path: Path, label: np.ndarray, geometry: Geometry, like: Optional[Path] = None) -> None:
+    """Write a label map (Z, Y, X) as uint8; `like` as in `write_scan`."""
+    write_scan(path, label.astype(np.uint8), geometry, like)
 
 
 def reorient(scan: Scan, orientation: str) -> Scan:
@@ -212,7 +223,7 @@ def _reason(error: Exception) -> str:
 def _read_file(path: Path):
     import SimpleITK as sitk
 
-    if path.name.lower().endswith((".nii", ".nii.gz")):
+    if is_nifti(path):
         check_nifti(path)
     try:
         with _quiet_itk() as said:

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from dataloaders.datasets import DatasetInfo, case_of, find_root, get_dataset, labelled_cases, slice_number
 from dataloaders.errors import InputError
+from dataloaders.preparation import Preparation, stated_preparation
 from dataloaders.reading import image_axes, lacks_label, list_hash, read_list, resolve, resolve_all
 from dataloaders.training_sets import PatchDataset, SliceDataset
 from dataloaders.volumes import VolumeDataset
@@ -32,6 +33,7 @@ class TrainingData:
     lists: dict[str, str]  # role -> SHA-256 of the entries used
     hashes: dict[str, str]  # role -> SHA-256 of the images and labels as they were read
     summary: list[str]  # lines for the log
+    preparation: Optional[Preparation]  # from a scan to these images, as the first training file states it
 
 
 def find_list(info: DatasetInfo, root: Path, role: str, given: Optional[str]) -> Optional[Path]:
@@ -110,8 +112,9 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
     lists = {"train": list_hash(entries), "selection": list_hash(selection.names)}
     hashes = {"train": train.sha256, "selection": selection_hash}
     return TrainingData(
-        info, root, patch_size, train, labelled, unlabelled, names, selection, selection_rule, lists, hashes, summary
-    )
+        info, root, patch_size, train, labelled, unlabelled, names, selection, selection_rule, lists, hashes, summary,
+        stated_preparation(paths[0], info.name),
+    )  # fmt: skip
 
 
 def _check_labels(paths: Sequence[Path], entries: Sequence[str], labelled: Sequence[int], names: Sequence[str]):

@@ -10,6 +10,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from medpy import metric
 
@@ -157,6 +158,28 @@ def test_empty_predictions_are_counted_on_screen(tmp_path, phantoms, monkeypatch
     assert any("with the volume's diagonal for empty masks" in line for line in lines)
     assert main(["--output_dir", str(tmp_path), "--patch_size", "32", "32", "--empty", "release"]) == 0
     assert "undefined" not in [line for line in capsys.readouterr().out.splitlines() if " nothing " in line][0]
+
+
+def test_a_runs_weights_are_all_that_a_new_scan_needs(runs, phantoms, root, tmp_path):
+    """The same volumes as scans, without DATASET_HOME, in a process of their own: the same label maps."""
+    run = runs / "seed_1"
+    assert main(["--output_dir", str(run)]) == 0
+    for path in (phantoms("ACDC") / "ACDC" / "data").glob("patient009*.h5"):
+        with h5py.File(path) as file:
+            image = sitk.GetImageFromArray(file["image"][()])
+        image.SetSpacing((1.4, 1.5, 10.0))
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        sitk.WriteImage(image, str(tmp_path / "scans" / f"{path.stem}.nii.gz"))
+    env = {key: value for key, value in os.environ.items() if key != "DATASET_HOME"}
+    command = [sys.executable, root / "test_2d.py", "--predict", "scans", "--weights", run / "best.pth"]
+    result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "[2/2] scans/patient009_frame02.nii.gz -> predictions/patient009_frame02.nii.gz: RV " in result.stdout
+    for frame in ("01", "02"):
+        with h5py.File(run / f"test_best/predictions/patient009_frame{frame}.h5") as file:
+            expected = file["prediction"][()]
+        label = sitk.ReadImage(str(tmp_path / f"predictions/patient009_frame{frame}.nii.gz"))
+        assert np.array_equal(sitk.GetArrayFromImage(label), expected)
 
 
 def test_refusals(runs, tmp_path, capsys):

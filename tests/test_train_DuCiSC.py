@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import h5py
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 import test_2d
 import test_3d
+from dataloaders.preparation import PREPARATIONS
 from dataloaders.training_data import load_training_data
 from networks import net_factory
 from train_DuCiSC import PRESETS, draw_fuse_weight, main, parse_args
@@ -70,6 +72,11 @@ def test_records_thresholds_and_the_rule_of_selection(whole_run):
     log = (run / "log.txt").read_text()
     assert "mean Dice on the TEST list test.list (2 volumes)" in log and "only its first 1" in log
     assert "labelled: 2 cases (no published protocol) (33.3%)" in log
+
+
+def test_weights_say_how_a_scan_is_prepared_and_cut(whole_run):
+    dataset = weights(folder(whole_run) / "last.pth")["dataset"]
+    assert dataset["stride"] == [18, 4] and dataset["preparation"] == asdict(PREPARATIONS["LA"])
 
 
 def test_killed_and_resumed_equals_uninterrupted(whole_run, tmp_path, phantoms, start, kill_after, assert_same_state):

@@ -47,6 +47,18 @@ def predict_slices(net: nn.Module, image: np.ndarray, patch_size: Sequence[int],
         return torch.cat(labels).cpu().numpy()
 
 
+def slice_scores(net: nn.Module, image: np.ndarray, patch_size: Sequence[int], batch_size: int = 24) -> torch.Tensor:
+    """The softmax behind `predict_slices`, zoomed back likewise: (C, Z, H, W) on the network's device, sum 1."""
+    with evaluating(net) as device:
+        scores = []
+        for chunk in torch.from_numpy(image).to(device).split(batch_size):
+            prob = finest_logits(net, nearest_zoom(chunk, patch_size)[:, None]).softmax(dim=1)
+            scores.append(nearest_zoom(prob, image.shape[1:]).transpose(0, 1))
+        scores = torch.cat(scores, dim=1)
+        scores[0] = 1 - scores[1:].sum(dim=0)  # the rows that the zoom leaves empty are background
+        return scores
+
+
 def window_starts(size: int, patch: int, stride: int) -> list[int]:
     """min(i * stride, size - patch) from 0 until the axis is covered; none twice."""
     count = -(-(size - patch) // stride) + 1
@@ -86,8 +98,12 @@ def window_scores(
 def predict_volume(
     net: nn.Module, image: np.ndarray, patch_size: Sequence[int], stride: Sequence[int], batch_size: int = 4
 ) -> np.ndarray:
-    """Label map uint8 of a volume by sliding windows: foreground probability > 0.5, or the arg-max for more classes."""
-    scores = window_scores(net, image, patch_size, stride, batch_size)
+    """Label map uint8 of a volume by sliding windows."""
+    return label_map(window_scores(net, image, patch_size, stride, batch_size))
+
+
+def label_map(scores: torch.Tensor) -> np.ndarray:
+    """Label map uint8 of averaged scores (C, *size): foreground > 0.5, or the arg-max for more than two classes."""
     pred = scores[1] > 0.5 if len(scores) == 2 else scores.argmax(dim=0)
     return pred.to(torch.uint8).cpu().numpy()
 

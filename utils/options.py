@@ -57,10 +57,15 @@ def not_negative(text: str) -> int:
     return value
 
 
+def dataset_names(dims: Sequence[int]) -> list[str]:
+    """The names of the published datasets of these dimensions."""
+    names = [name for dim in dims for name, info in DATASETS.items() if info.dims == dim]
+    return names + [alias for alias, name in ALIASES.items() if name in names]
+
+
 def add_name_flag(parser: argparse._ActionsContainer, dims: Sequence[int], required: bool = False) -> None:
     """--name, for datasets of these dimensions; `named_dataset` reads it."""
-    names = [name for dim in dims for name, info in DATASETS.items() if info.dims == dim]
-    names += [alias for alias, name in ALIASES.items() if name in names]
+    names = dataset_names(dims)
     default = {"required": True} if required else {"default": names[0]}
     parser.add_argument(
         "--name", "--dataset_name", metavar="NAME", **default,

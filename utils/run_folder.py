@@ -12,6 +12,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Iterator, Optional
 
@@ -133,6 +134,8 @@ def open_run(
     """
     info = data.info
     dataset = {"name": info.name, "dims": info.dims, "classes": list(info.classes), "patch_size": list(data.patch_size)}
+    dataset["stride"] = list(info.stride) if info.dims == 3 else None
+    dataset["preparation"] = data.preparation and asdict(data.preparation)
     description = {"method": method, "network": network, "dataset": dataset, "selection": data.selection_rule}
     parameters = sum(value.numel() for value in student.parameters())
     config = {

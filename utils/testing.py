@@ -9,15 +9,13 @@ from typing import Callable, Sequence
 import torch
 
 from dataloaders.datasets import DatasetInfo, find_root, get_dataset
-from dataloaders.errors import InputError
 from dataloaders.reading import list_hash
 from dataloaders.training_data import open_volumes, require_list
 from dataloaders.volumes import VolumeDataset
-from networks import net_factory
 from utils.checkpoints import file_hash
 from utils.device import describe_device, pick_device, set_seed
 from utils.evaluation import evaluate
-from utils.options import add_name_flag, positive
+from utils.options import dataset_names, positive
 from utils.reports import (
     COLUMNS,
     footnotes,
@@ -31,7 +29,7 @@ from utils.reports import (
 )
 from utils.run_folder import command_line, environment
 from utils.runs import find_runs, training_notes
-from utils.weights import fit_weights, infer_network, load_weights
+from utils.weights import build_network, check_name, load_weights, stated_dataset
 
 # (network in eval mode, dataset, patch size, flags) -> the function from an image to its label map
 MakePredictor = Callable[[torch.nn.Module, DatasetInfo, Sequence[int], argparse.Namespace], Callable]
@@ -40,9 +38,14 @@ MakePredictor = Callable[[torch.nn.Module, DatasetInfo, Sequence[int], argparse.
 def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) -> None:
     """The flags of a test script for datasets of this dimension."""
     axes = {2: ("Z", "Y", "X"), 3: ("X", "Y", "Z")}[dims]
-    add_name_flag(parser, (dims,))
+    names = dataset_names((dims,))
     parser.add_argument(
-        "--output_dir", required=True, help="a run's folder, a folder of runs, or a folder with a bare .pth (required)"
+        "--name", "--dataset_name", metavar="NAME",
+        help=f"dataset: {', '.join(names)} or your own's name (default: {names[0]}; with --predict the one that the "
+        "weights state)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output_dir", help="a run's folder, a folder of runs, or a folder with a bare .pth (required for a test)"
     )
     parser.add_argument("--root_path", help="the dataset's own folder (default: its name under $DATASET_HOME)")
     parser.add_argument("--test_list", metavar="FILE", help="test list (default: the dataset's own)")
@@ -150,14 +153,9 @@ def score_weights(
     """Predict and score the test list with one weights file; writes `folder` and returns its summary."""
     info = volumes.info
     weights = load_weights(path)
-    dataset = weights.meta.get("dataset") or {}
-    if dataset and dataset.get("name") != info.name:
-        raise InputError(f"{path}: weights of {dataset.get('name')}, not of {info.name}; give its --name")
-    net_type, dims = infer_network(weights.state, path)
-    if dims != info.dims:
-        raise InputError(f"{path}: weights of a {dims}-D network, {info.name} is {info.dims}-D")
-    net = net_factory(net_type, 1, info.num_classes, dims)
-    fit_weights(net, weights.state, path)
+    dataset = stated_dataset(weights)
+    check_name(dataset, path, info.name)
+    net = build_network(weights, info, path)
     patch_size = tuple(dataset.get("patch_size") or args.patch_size or info.patch_size)
     about = {
         **{key: weights.meta.get(key) for key in ("method", "iteration", "val_dice", "selection", "note")},

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional, Sequence
 
 import torch
 
+from dataloaders.datasets import DATASETS, DatasetInfo, get_dataset
 from dataloaders.errors import InputError
+from networks import net_factory
 from utils.checkpoints import load_tensors
 
 # Under these names the field's checkpoints keep the network's state beside other things.
@@ -38,6 +41,50 @@ def load_weights(path: Path) -> Weights:
         raise InputError(f"{path}: no network's weights in it (a state dict, or one under {', '.join(WRAPPERS)})")
     state = {name[len("module.") :] if name.startswith("module.") else name: value for name, value in data.items()}
     return Weights(state, meta)
+
+
+def dataset_of(weights: Weights, path: Path, name: Optional[str], patch_size: Optional[Sequence[int]]) -> DatasetInfo:
+    """What the weights were trained on, as the file describes it; the dataset's folder and lists are not needed.
+
+    A foreign file states nothing: then `name` is the dataset's, with its own patch or `patch_size`. Raises InputError
+    where neither says it, and where both do and differ.
+    """
+    stated = stated_dataset(weights)
+    if not stated:
+        if name is None:
+            raise InputError(f"{path}: does not state its dataset; name it with --name")
+        info = get_dataset(name)
+        return replace(info, patch_size=tuple(patch_size or info.patch_size))
+    check_name(stated, path, name)
+    known = DATASETS.get(stated["name"])
+    stride = stated.get("stride") or (known.stride if known else None)
+    return DatasetInfo(
+        name=stated["name"], dims=stated["dims"], classes=tuple(stated["classes"]),
+        patch_size=tuple(stated["patch_size"]), stride=tuple(stride or (0, 0)),
+        folders=(), volume_paths=(), protocols={}, labelnum_unit="",
+    )  # fmt: skip
+
+
+def stated_dataset(weights: Weights) -> dict:
+    """The description of the dataset in a weights file of this repository, empty for a foreign one."""
+    stated = weights.meta.get("dataset")
+    return stated if isinstance(stated, dict) and {"name", "dims", "classes", "patch_size"} <= stated.keys() else {}
+
+
+def check_name(stated: dict, path: Path, name: Optional[str]) -> None:
+    """Raise InputError for weights that state another dataset than the one named."""
+    if stated and name not in (None, stated["name"]):
+        raise InputError(f"{path}: weights of {stated['name']}, not of {name}; give its --name")
+
+
+def build_network(weights: Weights, info: DatasetInfo, path: Path) -> torch.nn.Module:
+    """The network of these weights with `info`'s classes, on the CPU; raises InputError for weights of another kind."""
+    net_type, dims = infer_network(weights.state, path)
+    if dims != info.dims:
+        raise InputError(f"{path}: weights of a {dims}-D network, {info.name} is {info.dims}-D")
+    net = net_factory(net_type, 1, info.num_classes, dims)
+    fit_weights(net, weights.state, path)
+    return net
 
 
 def infer_network(state: dict, path: Path) -> tuple[str, int]:

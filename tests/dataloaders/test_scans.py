@@ -37,6 +37,22 @@ def test_labels_are_uint8(tmp_path):
     assert read_scan(tmp_path / "a.nii.gz").array.dtype == np.uint8
 
 
+def test_a_nifti_label_map_has_the_scans_own_header(tmp_path):
+    """Also where the two places that a header states differ, and viewers choose one or the other."""
+    path = nifti(tmp_path, name="scan.nii")
+    header = bytearray(path.read_bytes())
+    header[123] = 10  # mm and s
+    for place, value in ((76, -1.0), (256, 0.6), (268, 17.123456), (280, 1.1), (292, -40.7)):
+        struct.pack_into("<f", header, place, value)  # qfac, quaternion, qform's and sform's numbers
+    struct.pack_into("<2h", header, 252, 1, 4)
+    path.write_bytes(header)
+    scan = read_scan(path)
+    write_label(tmp_path / "label.nii.gz", scan.array > 0, scan.geometry, like=path)
+    written = gzip.decompress((tmp_path / "label.nii.gz").read_bytes())
+    assert written[76:108] + written[252:328] == bytes(header[76:108] + header[252:328]) and written[123] == 10
+    assert read_scan(tmp_path / "label.nii.gz").geometry == scan.geometry
+
+
 def nifti(tmp_path, array=ARRAY, name="a.nii.gz", **kwargs):
     path = tmp_path / name
     sitk.WriteImage(sitk.GetImageFromArray(array, **kwargs), str(path))

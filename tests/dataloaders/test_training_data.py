@@ -1,10 +1,12 @@
 import argparse
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
 from dataloaders.errors import InputError
+from dataloaders.preparation import PREPARATIONS
 from dataloaders.training_data import load_training_data
 
 
@@ -26,6 +28,20 @@ def test_labelled_and_unlabelled_slices(phantoms):
     assert "6 cases, 120 slices (the published list has 1312 slices)" in text
     assert "2 cases (no published protocol), 40 slices (33.3%): patient001, patient002" in text
     assert "WARNING" not in text
+
+
+def test_the_preparation_is_the_first_files_else_the_published_one(own_phantom):
+    root = own_phantom("ACDC", train=3, shape=(2, 32, 32))
+    assert load(root).preparation == PREPARATIONS["ACDC"]
+    first = root / "data" / "slices" / f"{(root / 'train_slices.list').read_text().split()[0]}.h5"
+    own = replace(PREPARATIONS["Synapse"], window=(0.0, 80.0), axes="zyX")
+    with h5py.File(first, "a") as file:
+        file.attrs["preparation"] = own.to_json()
+    assert load(root).preparation == own
+    with h5py.File(first, "a") as file:
+        file.attrs["preparation"] = "by hand"
+    with pytest.raises(InputError, match=f"{first}: its attribute 'preparation' is not the description"):
+        load(root)
 
 
 def test_a_batch_is_a_function_of_seed_iteration_and_position(phantoms):

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from utils.inference import largest_objects, predict_volume, window_scores, window_starts
+from networks import net_factory
+from utils.inference import largest_objects, predict_slices, predict_volume, slice_scores, window_scores, window_starts
 
 
 class Toy(torch.nn.Module):
@@ -78,6 +79,16 @@ def test_more_classes_by_arg_max():
     label = predict_volume(net, image, (16, 16, 16), (16, 16))
     expected = np.stack([0.5 - image, image, 2 * image - 0.6]).argmax(axis=0)
     assert (label != expected).sum() <= 2 and set(np.unique(label)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("shape", [(5, 32, 32), (3, 61, 40)])  # 61 rows from 32: the zoom leaves the last empty
+def test_slice_scores_are_those_behind_the_label_map(fill, shape):
+    net = fill(net_factory("unet", 1, 4), 3).eval()
+    image = np.random.default_rng(0).random(shape, dtype=np.float32)
+    scores = slice_scores(net, image, (32, 32), batch_size=2)
+    label = predict_slices(net, image, (32, 32))
+    assert scores.shape == (4, *shape) and torch.allclose(scores.sum(dim=0), torch.ones(shape), atol=1e-6)
+    assert np.array_equal(scores.argmax(dim=0).numpy(), label) and len(np.unique(label)) == 4
 
 
 def test_largest_objects():

@@ -1,0 +1,284 @@
+"""--predict of the test scripts: files in, files out, and what is refused."""
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import h5py
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from dicom import write_slices
+
+import test_2d
+import test_3d
+from dataloaders.datasets import DATASETS
+from dataloaders.preparation import PREPARATIONS, attributes, prepare
+from dataloaders.scans import Geometry, read_scan, write_scan
+from dataloaders.writing import write_h5
+from networks import net_factory
+
+STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+TURNED = (0.6, -0.8, 0.0, 0.8, 0.6, 0.0, 0.0, 0.0, -1.0)
+SPACING = (1.5, 1.25, 8.0)
+
+
+def run(script, *flags):
+    """The exit code of a call in this process."""
+    try:
+        return script.main([str(flag) for flag in flags])
+    except SystemExit as stop:
+        return stop.code
+
+
+@pytest.fixture
+def acdc_weights(tmp_path, fill):
+    """A file as training writes it, of a network that was not trained: its masks are wild, all classes in them."""
+    info = DATASETS["ACDC"]
+    dataset = {"name": "ACDC", "dims": 2, "classes": list(info.classes), "patch_size": [32, 32], "stride": None}
+    path = tmp_path / "runs" / "best.pth"
+    path.parent.mkdir()
+    dataset["preparation"] = asdict(PREPARATIONS["ACDC"])
+    torch.save({"net": fill(net_factory("unet", 1, 4), 3).state_dict(), "dataset": dataset}, path)
+    return path
+
+
+def scan(path, seed=0, shape=(3, 37, 40), direction=STRAIGHT):
+    """A smooth random int16 scan, in HU or so."""
+    field = np.random.default_rng(seed).standard_normal((shape[0], 8, 8)).repeat(8, 1).repeat(8, 2)
+    array = (200 * field[:, : shape[1], : shape[2]]).astype(np.int16)
+    write_scan(path, array, Geometry(shape[::-1], SPACING, (3.0, -4.0, 5.0), direction))
+    return path
+
+
+def predict(weights, source, *flags, script=test_2d):
+    return run(script, "--predict", source, "--weights", weights, *flags)
+
+
+def array(path):
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def test_label_maps_are_those_of_the_test(tmp_path, acdc_weights, fill):
+    """The test reads h5 files made of the same scans."""
+    root, scans = tmp_path / "ACDC", tmp_path / "scans"
+    names = []
+    for seed, (shape, direction) in enumerate((((3, 37, 40), STRAIGHT), ((2, 48, 32), TURNED), ((1, 33, 63), TURNED))):
+        name = f"patient{seed:03d}_frame01"
+        source = read_scan(scan(scans / f"{name}.nii.gz", seed, shape, direction))
+        prepared = prepare(source, PREPARATIONS["ACDC"])
+        write_h5(
+            root / "data" / f"{name}.h5", prepared.image, np.zeros(shape, np.uint8),
+            attributes(prepared, PREPARATIONS["ACDC"]),
+        )  # fmt: skip
+        names.append(name)
+    (root / "test.list").write_text("\n".join(names))
+    for flags in ((), ("--nms",)):
+        assert run(test_2d, "--output_dir", acdc_weights.parent, "--root_path", root, *flags) == 0
+        out = tmp_path / f"out{len(flags)}"
+        assert predict(acdc_weights, scans, "--out", out, "--batch_size", "2", *flags) == 0
+        for name in names:
+            with h5py.File(acdc_weights.parent / f"test_best/predictions/{name}.h5") as file:
+                expected = file["prediction"][()]
+            assert np.array_equal(array(out / f"{name}.nii.gz"), expected) and len(np.unique(expected)) > 2
+
+
+def test_volumes_on_screen_and_in_the_table(tmp_path, acdc_weights, capsys):
+    source, out = scan(tmp_path / "a.nii.gz"), tmp_path / "out"
+    assert predict(acdc_weights, source, "--out", out) == 0
+    said = capsys.readouterr().out
+    label = array(out / "a.nii.gz")
+    with open(out / "volumes.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["file"] == str(source)
+    for index, name in enumerate(("RV", "Myo", "LV"), 1):
+        millilitres = (label == index).sum() * 1.5 * 1.25 * 8 / 1000
+        assert float(row[f"{name} ml"]) == pytest.approx(millilitres, rel=1e-5)
+        assert f"{name} {millilitres:.1f} ml" in said
+    assert "preparation as in training: name ACDC, min_max True, axes zyx" in said and "device: " in said
+    about = json.loads((out / "prediction.json").read_text())
+    assert about["decides"]["dataset"] == "ACDC" and about["weights"] == str(acdc_weights)
+
+
+def test_probabilities_lie_where_the_scan_lies(tmp_path, acdc_weights):
+    source, out = scan(tmp_path / "a.nii.gz", direction=TURNED), tmp_path / "out"
+    assert predict(acdc_weights, source, "--out", out, "--save_probabilities") == 0
+    images = [sitk.ReadImage(str(out / f"a_probability_{index}.nii.gz")) for index in range(4)]
+    label = sitk.ReadImage(str(out / "a.nii.gz"))
+    given = sitk.ReadImage(str(source))
+    for image in (label, *images):
+        assert (image.GetDirection(), image.GetOrigin()) == (given.GetDirection(), given.GetOrigin())
+    scores = np.stack([sitk.GetArrayFromImage(image) for image in images])
+    assert scores.dtype == np.float32 and np.allclose(scores.sum(axis=0), 1, atol=1e-5)
+    assert np.array_equal(scores.argmax(axis=0), sitk.GetArrayFromImage(label)) and label.GetPixelID() == sitk.sitkUInt8
+
+
+def test_a_dicom_series_its_nifti_and_its_nrrd_give_the_same(tmp_path, acdc_weights):
+    hu = array(scan(tmp_path / "made.nii.gz"))
+    series = write_slices(tmp_path / "in" / "series", hu, spacing=SPACING)
+    read = read_scan(series)
+    for name in ("b.nii.gz", "c.NRRD", "d.mha"):
+        write_scan(tmp_path / "in" / name, read.array, read.geometry)
+    assert predict(acdc_weights, tmp_path / "in", "--out", tmp_path / "out") == 0
+    assert predict(acdc_weights, series, "--out", tmp_path / "alone") == 0
+    one = array(tmp_path / "alone" / "series.nii.gz")
+    assert len(np.unique(one)) == 4
+    for name in ("series", "b", "c", "d"):
+        assert np.array_equal(array(tmp_path / "out" / f"{name}.nii.gz"), one)
+        found = read_scan(tmp_path / "out" / f"{name}.nii.gz").geometry
+        assert found.distance(read.geometry) < 1e-4
+
+
+def test_a_faulty_scan_is_one_line_and_the_others_are_done(tmp_path, acdc_weights, capsys):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for index, name in enumerate("abc"):
+        scan(folder / f"{name}.nii.gz", index)
+    (folder / "b.nii.gz").write_bytes((folder / "b.nii.gz").read_bytes()[:300])
+    (folder / "notes.txt").write_text("not a scan")
+    assert predict(acdc_weights, folder, "--out", out) == 1
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 1 and "b.nii.gz: damaged or cut short" in said.err
+    assert sorted(path.name for path in out.iterdir()) == ["a.nii.gz", "c.nii.gz", "prediction.json", "volumes.csv"]
+    assert "[3/3]" in said.out and "2 of 3 scans predicted" in said.out
+
+    before = (out / "a.nii.gz").stat().st_mtime_ns  # mended, and once more: what is there stays
+    scan(folder / "b.nii.gz", 1)
+    assert predict(acdc_weights, folder, "--out", out) == 0
+    assert (out / "a.nii.gz").stat().st_mtime_ns == before and capsys.readouterr().out.count("there already") == 2
+    assert len((out / "volumes.csv").read_text().splitlines()) == 4
+
+
+DAMAGED = {
+    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:200]), "damaged or cut short"),
+    "no scan": (lambda path: path.write_bytes(b"nothing"), "not a NIfTI file"),
+    "4-D": (lambda path: sitk.WriteImage(sitk.Image([4, 4, 4, 2], sitk.sitkInt16), str(path)), "4 axes"),
+    "constant": (lambda path: sitk.WriteImage(sitk.Image([4, 4, 4], sitk.sitkInt16), str(path)), "every voxel is 0"),
+}
+
+
+@pytest.mark.parametrize("fault", DAMAGED)
+def test_a_damaged_scan_alone_leaves_nothing(tmp_path, acdc_weights, capsys, fault):
+    damage, message = DAMAGED[fault]
+    path = scan(tmp_path / "a.nii.gz")
+    damage(path)
+    assert predict(acdc_weights, path, "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1 and message in error and "a.nii.gz" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_ends_it_in_one_line(tmp_path, acdc_weights, capsys, monkeypatch):
+    scan(tmp_path / "in" / "a.nii.gz")
+    scan(tmp_path / "in" / "b.nii.gz")
+    (tmp_path / "file").write_text("in the way")
+    assert predict(acdc_weights, tmp_path / "in", "--out", tmp_path / "file" / "out") == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1 and "cannot be written" in error
+
+
+def test_nothing_is_overwritten(tmp_path, acdc_weights, capsys):
+    source, out = scan(tmp_path / "a.nii.gz"), tmp_path / "out"
+
+    def refused(message, *flags, source=source):
+        before = sorted((path.name, path.read_bytes()) for path in out.iterdir())
+        assert predict(acdc_weights, source, "--out", out, *flags) == 2
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1 and message in error
+        assert sorted((path.name, path.read_bytes()) for path in out.iterdir()) == before
+
+    out.mkdir()
+    (out / "a.nii.gz").write_text("mine")
+    refused("holds other files, name a new or an empty folder")
+    (out / "a.nii.gz").unlink()
+    assert predict(acdc_weights, source, "--out", out) == 0
+    capsys.readouterr()
+    refused("predictions with another nms; name another --out", "--nms")
+    refused("predictions with another probabilities", "--save_probabilities")
+    refused(f"a.nii.gz is there, of {source}", source=scan(tmp_path / "other" / "a.nii.gz", 5))
+
+
+def test_sources_that_are_none_or_ambiguous(tmp_path, acdc_weights, capsys):
+    def refused(source, message):
+        assert predict(acdc_weights, source, "--out", tmp_path / "out") == 2
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1 and message in error
+
+    refused(tmp_path / "none", "no such file or folder")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "no scan in this folder")
+    scan(tmp_path / "two" / "a.nii.gz")
+    scan(tmp_path / "two" / "a.nrrd")
+    refused(tmp_path / "two", "its label map would have the name of a.nii.gz's")
+    write_slices(tmp_path / "mixed", np.zeros((2, 8, 8), np.int16))
+    scan(tmp_path / "mixed" / "a.nii.gz")
+    refused(tmp_path / "mixed", "DICOM slices beside a.nii.gz")
+
+
+def test_flags_belong_to_one_mode(tmp_path, capsys):
+    for flags, message in (
+        (("--predict", "x", "--weights", "w", "--figures", "--unit", "mm"), "--unit --figures: for a test, not with"),
+        (("--predict", "x", "--weights", "w", "--output_dir", "o"), "--output_dir: for a test, not with --predict"),
+        (("--output_dir", "o", "--weights", "w"), "--weights: only with --predict"),
+        (
+            ("--predict", "x", "--weights", "w", "--patch_size", "32", "40"),
+            "--patch_size 32 40: each must be divisible",
+        ),
+        (("--predict", "x"), "--predict needs --weights FILE"),
+    ):
+        assert run(test_2d, *flags) == 2
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1 and message in error
+
+
+def test_foreign_weights_need_the_datasets_name(tmp_path, acdc_weights, fill, capsys):
+    source, bare = scan(tmp_path / "a.nii.gz"), tmp_path / "unet_best_model.pth"
+    torch.save(fill(net_factory("unet", 1, 4), 3).state_dict(), bare)
+    flags = ("--patch_size", "32", "32", "--out", tmp_path / "bare")
+    assert predict(bare, source, *flags) == 2
+    assert "does not state its dataset; name it with --name" in capsys.readouterr().err
+    assert predict(bare, source, *flags, "--name", "ACDC") == 0
+    assert predict(acdc_weights, source, "--out", tmp_path / "own") == 0
+    assert np.array_equal(array(tmp_path / "bare" / "a.nii.gz"), array(tmp_path / "own" / "a.nii.gz"))
+    capsys.readouterr()
+    for weights, script, name, message in (
+        (bare, test_2d, "Synapse", "parameters do not fit this network"),
+        (bare, test_3d, "LA", "weights of a 2-D network, LA is 3-D"),
+        (acdc_weights, test_2d, "Synapse", "weights of ACDC, not of Synapse"),
+        (acdc_weights, test_3d, None, "weights for 2-D data; use test_2d.py"),
+    ):
+        named = () if name is None else ("--name", name)
+        assert predict(weights, source, "--out", tmp_path / "no", *named, script=script) == 2
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1 and message in error
+
+
+@pytest.fixture
+def pancreas_weights(tmp_path, fill):
+    """A 3-D network that was not trained, on crops of its own size; stride as a run states it."""
+    preparation = replace(PREPARATIONS["Pancreas"], spacing=4.0, least=(16, 16), margin=(2, 2))
+    dataset = {"name": "Pancreas", "dims": 3, "classes": ["pancreas"], "patch_size": [16] * 3, "stride": [8, 8]}
+    path = tmp_path / "last.pth"
+    dataset["preparation"] = asdict(preparation)
+    torch.save({"net": fill(net_factory("vnet", 1, 2, 3), 2).state_dict(), "dataset": dataset}, path)
+    return path
+
+
+def test_3d_as_a_command(tmp_path, root, pancreas_weights, monkeypatch):
+    """In processes of their own; the CT is turned to DICOM's axes and back, so that its orientation does not matter."""
+    source = scan(tmp_path / "in" / "ct.nii.gz", shape=(12, 64, 64))
+    turned = sitk.DICOMOrient(sitk.ReadImage(str(source)), "PSR")
+    sitk.WriteImage(turned, str(tmp_path / "in" / "turned.nii.gz"))
+    command = [sys.executable, root / "test_3d.py", "--predict", tmp_path / "in", "--weights", pancreas_weights]
+    result = subprocess.run([*command, "--out", tmp_path / "out"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "coverage: training saw crops around the ground truth; here a first pass" in result.stdout
+    label = sitk.ReadImage(str(tmp_path / "out" / "ct.nii.gz"))
+    back = sitk.DICOMOrient(sitk.ReadImage(str(tmp_path / "out" / "turned.nii.gz")), "LPS")
+    one, other = sitk.GetArrayFromImage(label), sitk.GetArrayFromImage(back)
+    assert 0 < one.mean() < 1 and (one != other).mean() < 1e-3
+    monkeypatch.chdir(tmp_path)
+    assert predict(pancreas_weights, source, "--one_pass", "--stride", "16", "16", script=test_3d) == 0
+    assert (tmp_path / "predictions" / "ct.nii.gz").exists()
