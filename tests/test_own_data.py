@@ -7,8 +7,11 @@ import re
 import subprocess
 import sys
 
+import h5py
+import numpy as np
 import pytest
 
+from dataloaders.scans import read_scan, reorient
 from scripts import check_dataset, make_tables, prepare
 from scripts.make_phantom import make_scans
 
@@ -48,10 +51,25 @@ def test_the_readmes_example(example):
         "clean: 100 files of 3 lists",
         "finished: 20 iterations",
         "MyACDC, 2 test volumes",
+        "20 of 20 scans predicted; volumes: predictions/volumes.csv",
     ):
         assert line in out
     summary = json.loads((folder / "runs/MyACDC/Ours_MT_4cases/seed_1337/test_best/summary.json").read_text())
     assert summary["dataset"] == "MyACDC" and summary["classes"] == ["RV", "Myo", "LV"]
+
+
+def test_a_scan_gets_the_tests_own_label_map(example):
+    """The test's predictions lie in LPS, the label maps as each scan does: oblique, some of them turned around."""
+    folder, _, _ = example
+    tested = sorted((folder / "runs/MyACDC/Ours_MT_4cases/seed_1337/test_best/predictions").glob("*.h5"))
+    assert len(tested) == 2
+    for path in tested:
+        with h5py.File(path) as file:
+            expected = file["prediction"][()]
+        label = read_scan(folder / f"predictions/{path.stem}.nii.gz")
+        scan = read_scan(folder / f"own/scans/images/{path.stem}.nii.gz")
+        assert label.geometry == scan.geometry and label.array.dtype == np.uint8
+        assert np.array_equal(reorient(label, "LPS").array, expected) and expected.any()
 
 
 def test_the_other_scripts_pictures_and_tables_know_the_name(example, tmp_path, monkeypatch, capsys):
