@@ -91,6 +91,18 @@ def stated_preparation(path: Path, name: str) -> Optional[Preparation]:
         raise InputError(f"{path}: its attribute 'preparation' is {error}; prepare it again") from error
 
 
+def stated_orientation(paths: Sequence[Path]) -> Optional[str]:
+    """How the scans of these training files lay in their own files, "LPS", where all state it and all lay alike."""
+    found = set()
+    for path in paths:
+        geometry = None
+        if Path(path).suffix == ".h5":
+            with h5py.File(path, "r") as file:
+                geometry = Geometry.from_attributes(file.attrs, "scan")
+        found.add(geometry and geometry.orientation)
+    return found.pop() if len(found) == 1 else None
+
+
 class Prepared(NamedTuple):
     """A scan after its preparation, and what leads back from it."""
 

@@ -7,6 +7,7 @@ full disk. All errors are InputError and name the file.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
@@ -59,6 +60,21 @@ class Geometry:
         """The largest distance in mm between the same corner of both grids."""
         corners = np.array(np.meshgrid(*([0, size - 1] for size in self.size))).reshape(3, -1).T
         return max(float(np.linalg.norm(self.point(corner) - other.point(corner))) for corner in corners)
+
+    @property
+    def orientation(self) -> str:
+        """The nearest directions of the axes x, y, z, letters as in `reorient`: LPS is towards left, back, head."""
+        cosines = np.reshape(self.direction, (3, 3))
+        orders = itertools.permutations(range(3))  # the body's axis nearest to each of the scan's, each of them once
+        nearest = max(orders, key=lambda order: sum(abs(cosines[body, axis]) for axis, body in enumerate(order)))
+        return "".join("LPS"[body] if cosines[body, axis] > 0 else "RAI"[body] for axis, body in enumerate(nearest))
+
+    def flipped(self, axes: str) -> Geometry:
+        """The grid of the same voxels stored the other way round along `axes`, such as "xy"."""
+        signs = np.array([-1.0 if axis in axes else 1.0 for axis in "xyz"])
+        origin = self.point([size - 1 if sign < 0 else 0 for size, sign in zip(self.size, signs)])
+        direction = np.reshape(self.direction, (3, 3)) * signs
+        return Geometry(self.size, self.spacing, tuple(map(float, origin)), tuple(map(float, direction.flat)))
 
     def resampled(self, spacing: Spacing) -> Geometry:
         """The grid with voxels of this size over the same body: the outer faces of the first voxels agree."""
@@ -145,6 +161,16 @@ def reorient(scan: Scan, orientation: str) -> Scan:
     import SimpleITK as sitk
 
     return _from_itk(sitk.DICOMOrient(_to_itk(scan.array, scan.geometry), orientation), scan.path)
+
+
+def flip(scan: Scan, axes: str) -> Scan:
+    """The same scan stored the other way round along `axes`, such as "xy"."""
+    return Scan(flip_array(scan.array, axes), scan.geometry.flipped(axes), scan.path)
+
+
+def flip_array(array: np.ndarray, axes: str) -> np.ndarray:
+    """An array (..., Z, Y, X) the other way round along `axes`, such as "xy"; a view."""
+    return np.flip(array, [-1 - "xyz".index(axis) for axis in axes])
 
 
 def resample(scan: Scan, geometry: Geometry, interpolation: str) -> Scan:

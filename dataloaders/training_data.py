@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from dataloaders.datasets import DatasetInfo, case_of, find_root, get_dataset, labelled_cases, slice_number
 from dataloaders.errors import InputError
-from dataloaders.preparation import Preparation, stated_preparation
+from dataloaders.preparation import Preparation, stated_orientation, stated_preparation
 from dataloaders.reading import image_axes, lacks_label, list_hash, read_list, resolve, resolve_all
 from dataloaders.training_sets import PatchDataset, SliceDataset
 from dataloaders.volumes import VolumeDataset
@@ -34,6 +34,7 @@ class TrainingData:
     hashes: dict[str, str]  # role -> SHA-256 of the images and labels as they were read
     summary: list[str]  # lines for the log
     preparation: Optional[Preparation]  # from a scan to these images, as the first training file states it
+    orientation: Optional[str]  # of all training scans, where it is known and one
 
 
 def find_list(info: DatasetInfo, root: Path, role: str, given: Optional[str]) -> Optional[Path]:
@@ -114,6 +115,7 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
     return TrainingData(
         info, root, patch_size, train, labelled, unlabelled, names, selection, selection_rule, lists, hashes, summary,
         stated_preparation(paths[0], info.name),
+        stated_orientation(list({case_of(entry): path for entry, path in zip(entries, paths)}.values())),
     )  # fmt: skip
 
 

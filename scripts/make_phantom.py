@@ -30,7 +30,7 @@ sys.path.insert(
 from dataloaders.datasets import DATASETS, DatasetInfo, get_dataset  # noqa: E402
 from dataloaders.own_datasets import DESCRIPTION  # noqa: E402
 from dataloaders.preparation import from_axes  # noqa: E402
-from dataloaders.scans import Geometry, write_label, write_scan  # noqa: E402
+from dataloaders.scans import Geometry, flip_array, write_label, write_scan  # noqa: E402
 from dataloaders.seeding import generator  # noqa: E402
 from dataloaders.writing import write_h5, write_text  # noqa: E402
 
@@ -330,7 +330,7 @@ def make_scans(
             arrays = [from_axes(array, "zyx" if info.dims == 2 else "xyz") for array in (image, label)]
             geometry = draw_geometry(rng, arrays[0].shape[::-1], thick=4.0 if info.dims == 2 else 1.5)
             if index % 2:
-                geometry, arrays = turn_around(geometry), [array[:, ::-1, ::-1] for array in arrays]
+                geometry, arrays = geometry.flipped("xy"), [flip_array(array, "xy") for array in arrays]
             write_scan(out / "images" / f"{case}.nii.gz", np.rint(500 * arrays[0]).astype(np.int16), geometry)
             if case.split("_frame")[0] not in bare:
                 write_label(out / "labels" / f"{case}.nii.gz", arrays[1], geometry)
@@ -353,13 +353,6 @@ def draw_geometry(rng: np.random.Generator, size: Sequence[int], thick: float) -
     pixel = float(rng.uniform(1.1, 1.9))
     origin = tuple(float(value) for value in rng.uniform(-200, 200, 3))
     return Geometry(tuple(size), (pixel, pixel, thick * pixel), origin, tuple(float(v) for v in direction.flat))
-
-
-def turn_around(geometry: Geometry) -> Geometry:
-    """The same body with x and y stored the other way round."""
-    origin = geometry.point([geometry.size[0] - 1, geometry.size[1] - 1, 0])
-    direction = np.reshape(geometry.direction, (3, 3)) @ np.diag([-1.0, -1.0, 1.0])
-    return Geometry(geometry.size, geometry.spacing, tuple(map(float, origin)), tuple(map(float, direction.flat)))
 
 
 def main(argv=None):

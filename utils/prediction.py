@@ -17,7 +17,7 @@ import torch
 from dataloaders.datasets import DatasetInfo
 from dataloaders.errors import InputError
 from dataloaders.preparation import PREPARATIONS, Preparation, Prepared, crop_box, prepare, restore
-from dataloaders.scans import Scan
+from dataloaders.scans import Scan, flip, flip_array
 from utils.inference import label_map, largest_objects, predict_slices, predict_volume, slice_scores, window_scores
 from utils.weights import Weights, build_network, dataset_of, load_weights, stated_dataset
 
@@ -33,6 +33,7 @@ class Model:
     batch_size: int
     nms: bool = False
     one_pass: bool = False
+    orientation: Optional[str] = None  # of the training's scans, "LPS", where they all lay alike
 
     @property
     def seeks(self) -> bool:
@@ -84,12 +85,13 @@ def load_model(
         raise InputError(f"{path}: weights for {info.dims}-D data; use test_{info.dims}d.py")
     preparation = preparation_of(weights, info, path)
     net = build_network(weights, info, path).to(device).eval()
+    orientation = stated_dataset(weights).get("orientation")
     if dims == 2:
-        return Model(net, info, preparation, None, batch_size, nms)
+        return Model(net, info, preparation, None, batch_size, nms, orientation=orientation)
     stride = tuple(stride or info.stride)
     if not all(stride):
         raise InputError(f"{path}: does not state the stride of its windows; give --stride")
-    return Model(net, info, preparation, stride, batch_size, nms, one_pass)
+    return Model(net, info, preparation, stride, batch_size, nms, one_pass, orientation)
 
 
 def preparation_of(weights: Weights, info: DatasetInfo, path: Path) -> Preparation:
@@ -112,14 +114,30 @@ def predict_scan(model: Model, scan: Scan, with_scores: bool = False) -> Predict
     """The label map of a scan on its own grid; raises InputError for a scan that cannot be prepared.
 
     Where training saw crops around the ground truth, a first pass finds where to crop; where it finds nothing, the
-    label map is empty.
+    label map is empty. A scan that runs the other way than the training's scans along some axes is turned around.
     """
+    axes = axes_to_flip(scan.geometry.orientation, model.orientation)
+    if axes:
+        turned = predict_scan(model, flip(scan, axes), with_scores)
+        return Prediction(*(array if array is None else flip_array(array, axes) for array in turned))
     prepared = seek(model, scan) if model.seeks else prepare(scan, model.preparation)
     if prepared is None:
         label = np.zeros(scan.array.shape, np.uint8)
         scores = [np.full(label.shape, index == 0, np.float32) for index in range(model.info.num_classes)]
         return Prediction(label, np.stack(scores) if with_scores else None)
     return predict_prepared(model, prepared, with_scores)
+
+
+def axes_to_flip(own: str, training: Optional[str]) -> str:
+    """The axes, "xy", along which a scan runs the other way than the training's; none where it is turned otherwise.
+
+    own, training: orientations, "LPS"; None where the training's scans did not lie alike or it is not known.
+    """
+    opposite = dict(zip("LPSRAI", "RAILPS"))
+    pairs = list(zip("xyz", own, training or ""))
+    if any(letter not in (theirs, opposite[theirs]) for _, letter, theirs in pairs):
+        return ""
+    return "".join(axis for axis, letter, theirs in pairs if letter != theirs)
 
 
 def seek(model: Model, scan: Scan) -> Optional[Prepared]:

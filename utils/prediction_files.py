@@ -83,6 +83,8 @@ def run_predictions(args: argparse.Namespace, dims: int) -> int:
     folder = PredictionFolder(Path(args.out), description(args, model, describe_device(device)), model.info.classes)
     print(f"{args.weights}: {model.info.name}, classes {', '.join(model.info.classes)}; {describe_device(device)}")
     print(f"preparation as in training: {steps(model.preparation)}")
+    if model.orientation and not model.preparation.orientation:
+        print(f"axes: {model.orientation} in training's files; a scan that runs the other way is turned around")
     print(f"coverage: {model.coverage}", flush=True)
     faulty = 0
     for number, (name, path) in enumerate(sources.items(), 1):

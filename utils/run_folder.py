@@ -136,6 +136,7 @@ def open_run(
     dataset = {"name": info.name, "dims": info.dims, "classes": list(info.classes), "patch_size": list(data.patch_size)}
     dataset["stride"] = list(info.stride) if info.dims == 3 else None
     dataset["preparation"] = data.preparation and asdict(data.preparation)
+    dataset["orientation"] = data.orientation
     description = {"method": method, "network": network, "dataset": dataset, "selection": data.selection_rule}
     parameters = sum(value.numel() for value in student.parameters())
     config = {

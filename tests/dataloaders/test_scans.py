@@ -9,11 +9,22 @@ import SimpleITK as sitk
 from dicom import write_slices
 
 from dataloaders.errors import InputError
-from dataloaders.scans import Geometry, Scan, check_same_grid, read_scan, reorient, resample, write_label, write_scan
+from dataloaders.scans import (
+    Geometry,
+    Scan,
+    check_same_grid,
+    flip,
+    read_scan,
+    reorient,
+    resample,
+    write_label,
+    write_scan,
+)
 from dataloaders.writing import WriteError
 
 ARRAY = np.random.default_rng(0).integers(-1000, 1000, (6, 9, 8)).astype(np.int16)  # Z, Y, X
 COS, SIN = np.cos(0.4), np.sin(0.4)
+STRAIGHT = (8, 9, 6), (0.75, 1.25, 3.0), (-12.5, 40.0, 7.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 OBLIQUE = Geometry((8, 9, 6), (0.75, 1.25, 3.0), (-12.5, 40.0, 7.0), (COS, -SIN, 0.0, -SIN, -COS, 0.0, 0.0, 0.0, -1.0))
 
 
@@ -30,6 +41,27 @@ def test_a_dicom_series_is_read_in_order_of_place(tmp_path):
     scan = read_scan(write_slices(tmp_path / "series", ARRAY))
     assert np.array_equal(scan.array, ARRAY)
     assert scan.geometry == Geometry((8, 9, 6), (0.75, 0.75, 2.0), (-10.0, -20.0, 0.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
+
+
+def test_orientation_is_itks_name_of_the_axes():
+    rng = np.random.default_rng(0)
+    for letters in ("LPS", "RAS", "PIR", "SLA"):
+        scan = reorient(Scan(ARRAY, Geometry(*STRAIGHT), None), letters)
+        assert scan.geometry.orientation == letters
+        turned, _ = np.linalg.qr(np.reshape(scan.geometry.direction, (3, 3)) + 0.2 * rng.uniform(-1, 1, (3, 3)))
+        turned *= np.sign(np.diag(turned.T @ np.reshape(scan.geometry.direction, (3, 3))))
+        geometry = Geometry(scan.geometry.size, *STRAIGHT[1:3], tuple(map(float, turned.flat)))
+        name = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(geometry.direction)
+        assert geometry.orientation == name == letters
+
+
+def test_flipped_voxels_keep_their_place():
+    scan = Scan(ARRAY, OBLIQUE, None)
+    flipped = flip(scan, "xz")
+    assert np.array_equal(flipped.array, ARRAY[::-1, :, ::-1])
+    assert np.allclose(flipped.geometry.point([0, 3, 1]), OBLIQUE.point([7, 3, 4]))
+    back = flip(flipped, "xz")
+    assert np.array_equal(back.array, ARRAY) and back.geometry.distance(OBLIQUE) < 1e-9
 
 
 def test_labels_are_uint8(tmp_path):

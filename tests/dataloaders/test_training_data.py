@@ -7,6 +7,7 @@ import pytest
 
 from dataloaders.errors import InputError
 from dataloaders.preparation import PREPARATIONS
+from dataloaders.scans import Geometry
 from dataloaders.training_data import load_training_data
 
 
@@ -42,6 +43,21 @@ def test_the_preparation_is_the_first_files_else_the_published_one(own_phantom):
         file.attrs["preparation"] = "by hand"
     with pytest.raises(InputError, match=f"{first}: its attribute 'preparation' is not the description"):
         load(root)
+
+
+def test_the_orientation_is_known_where_all_cases_state_the_same(own_phantom):
+    root = own_phantom("ACDC", train=3, shape=(2, 32, 32))
+    assert load(root).orientation is None
+    entries = (root / "train_slices.list").read_text().split()
+    lying = Geometry((32, 32, 2), (1.0, 1.0, 5.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
+    for entry in entries:
+        with h5py.File(root / "data" / "slices" / f"{entry}.h5", "a") as file:
+            file.attrs.update(lying.attributes("scan"))
+    assert load(root).orientation == "LAS"
+    for entry in entries[-4:]:  # the last patient
+        with h5py.File(root / "data" / "slices" / f"{entry}.h5", "a") as file:
+            file.attrs.update(lying.flipped("x").attributes("scan"))
+    assert load(root).orientation is None
 
 
 def test_a_batch_is_a_function_of_seed_iteration_and_position(phantoms):

@@ -10,7 +10,7 @@ from dicom import write_slices
 from dataloaders.preparation import restore
 from dataloaders.reading import read_case, read_list
 from dataloaders.scans import Geometry, read_scan, write_label, write_scan
-from scripts.make_phantom import draw_geometry, make_scans, turn_around
+from scripts.make_phantom import draw_geometry, make_scans
 from scripts.prepare import main
 
 PLAIN = Geometry((10, 8, 3), (1.5, 1.5, 5.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
@@ -123,7 +123,7 @@ def test_oblique_scans_stored_either_way_lie_alike(tmp_path, dims):
     for body in "abc":
         image, label = arrays(body)
         geometry = draw_geometry(rng, image.shape[::-1], 3.0)
-        ways = (1, image, label, geometry), (2, image[:, ::-1, ::-1], label[:, ::-1, ::-1], turn_around(geometry))
+        ways = (1, image, label, geometry), (2, image[:, ::-1, ::-1], label[:, ::-1, ::-1], geometry.flipped("xy"))
         for way, image, label, geometry in ways:
             write_scan(tmp_path / "source/images" / f"{body}{way}.nrrd", image, geometry)
             write_label(tmp_path / "source/labels" / f"{body}{way}.nii.gz", label, geometry)

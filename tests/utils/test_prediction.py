@@ -14,7 +14,7 @@ from dataloaders.preparation import PREPARATIONS, prepare
 from dataloaders.scans import Geometry, Scan, read_scan, reorient, write_label, write_scan
 from networks import net_factory
 from utils.inference import make_predictor
-from utils.prediction import Model, load_model, predict_scan, seek
+from utils.prediction import Model, axes_to_flip, load_model, predict_scan, seek
 
 TURNED = (0.8, 0.6, 0.0, 0.6, -0.8, 0.0, 0.0, 0.0, -1.0)  # by 37 degrees, its y and z axes flipped
 CUBE = (24, 24, 24)
@@ -101,6 +101,15 @@ def test_scans_turned_in_the_file_give_one_label_map():
     other = predict_scan(CASES["turned and resampled"], reorient(scan, "PSR"))
     back = reorient(Scan(other.label, reorient(scan, "PSR").geometry, scan.path), "LPS")
     assert np.array_equal(back.array, one) and set(np.unique(one)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    "own, training, axes",
+    [("LPS", "LPS", ""), ("LAS", "LPS", "y"), ("RAI", "LPS", "xyz"), ("PLS", "LPS", ""), ("LPS", None, "")],
+)
+def test_axes_that_run_the_other_way(own, training, axes):
+    """One that is turned by a quarter is left alone: which way its slices should lie is not known."""
+    assert axes_to_flip(own, training) == axes
 
 
 def test_probabilities_belong_to_the_label_map_and_sum_to_one():

@@ -17,7 +17,7 @@ import test_2d
 import test_3d
 from dataloaders.datasets import DATASETS
 from dataloaders.preparation import PREPARATIONS, attributes, prepare
-from dataloaders.scans import Geometry, read_scan, write_scan
+from dataloaders.scans import Geometry, flip, read_scan, write_scan
 from dataloaders.writing import write_h5
 from networks import net_factory
 
@@ -130,6 +130,21 @@ def test_a_dicom_series_its_nifti_and_its_nrrd_give_the_same(tmp_path, acdc_weig
         assert np.array_equal(array(tmp_path / "out" / f"{name}.nii.gz"), one)
         found = read_scan(tmp_path / "out" / f"{name}.nii.gz").geometry
         assert found.distance(read.geometry) < 1e-4
+
+
+@pytest.mark.parametrize("axes", ["y", "xz", "xyz"])
+def test_a_converter_that_stores_a_series_the_other_way_round_changes_nothing(tmp_path, acdc_weights, axes, capsys):
+    stated = torch.load(acdc_weights, weights_only=True)
+    stated["dataset"]["orientation"] = "LPS"
+    torch.save(stated, acdc_weights)
+    series = write_slices(tmp_path / "in" / "series", array(scan(tmp_path / "made.nii.gz")), spacing=SPACING)
+    converted = flip(read_scan(series), axes)
+    write_scan(tmp_path / "in" / "converted.nii.gz", converted.array, converted.geometry)
+    assert predict(acdc_weights, tmp_path / "in", "--out", tmp_path / "out", "--save_probabilities") == 0
+    assert "axes: LPS in training's files" in capsys.readouterr().out
+    for name in ("", "_probability_1"):
+        one, other = (read_scan(tmp_path / "out" / f"{what}{name}.nii.gz") for what in ("series", "converted"))
+        assert len(np.unique(one.array)) >= 4 and np.array_equal(flip(other, axes).array, one.array)
 
 
 def test_a_faulty_scan_is_one_line_and_the_others_are_done(tmp_path, acdc_weights, capsys):
