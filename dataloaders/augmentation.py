@@ -74,19 +74,21 @@ def weak_motion(draw: WeakDraw, shape: tuple[int, int]) -> tuple[np.ndarray, np.
 
 def weak_index_maps(
     draws: Sequence[WeakDraw], shapes: Sequence[tuple[int, int]], size: tuple[int, int], device=None
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, Optional[torch.Tensor]]:
     """Where each pixel of the weak views comes from, nearest neighbour, zeros outside.
 
     Returns (index, inside), both (B, *size): the pixel's place in its own flattened slice (whole numbers; some place
-    on the edge where it lies outside) and whether it lies inside (uint8, 0 or 1). The very pixels of scipy's rotate
-    and zoom with order 0, of numpy's rot90 and flip.
+    on the edge where it lies outside) and whether it lies inside (uint8, 0 or 1; None where all do). The very pixels
+    of scipy's rotate and zoom with order 0, of numpy's rot90 and flip.
     """
     motions = [weak_motion(draw, shape) for draw, shape in zip(draws, shapes)]
     grids = [np.stack([nearest_indices(turned[axis], size[axis]) for *_, turned in motions]) for axis in range(2)]
     rows, columns = (to_device(grid, device) for grid in grids)
     numbers = np.array([[*offset, *matrix.ravel(), *shape] for (matrix, offset, _), shape in zip(motions, shapes)])
-    inside = (rows >= 0)[:, :, None] & (columns >= 0)[:, None, :]  # scipy's zoom leaves some last rows empty
-    rows, columns = rows.clamp_(min=0), columns.clamp_(min=0)
+    inside = None
+    if any((grid < 0).any() for grid in grids) or any(draw.angle is not None for draw in draws):
+        inside = (rows >= 0)[:, :, None] & (columns >= 0)[:, None, :]  # scipy's zoom leaves some last rows empty
+        rows, columns = rows.clamp_(min=0), columns.clamp_(min=0)
     if all(draw.angle is None for draw in draws):  # whole numbers, so that index = start + a * row + b * column
         start_row, start_column, *steps, _, width = numbers.astype(np.int32).T
         steps = start_row * width + start_column, steps[0] * width + steps[2], steps[1] * width + steps[3]
@@ -104,7 +106,7 @@ def weak_index_maps(
             inside &= within == position
             nearest.append(within.add_(0.5).int())  # on a CPU 32 bits convert several times as fast as 64
         index = nearest[0] * numbers[:, 7].int() + nearest[1]
-    return index, inside.view(torch.uint8)
+    return index, inside if inside is None else inside.view(torch.uint8)
 
 
 def to_device(array: np.ndarray, device) -> torch.Tensor:

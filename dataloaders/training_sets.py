@@ -81,8 +81,12 @@ class TrainingSet(Dataset):
         iteration, indices = key
         rngs = [generator(self.seed, "augmentation", iteration, position) for position in range(len(indices))]
         if self.device.type == "cpu":  # one by one, which stays in the processor's cache
-            parts = [self.augment([rng], [index]) for rng, index in zip(rngs, indices)]
-            batch = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            batch = {}
+            for position, (rng, index) in enumerate(zip(rngs, indices)):
+                for name, value in self.augment([rng], [index]).items():
+                    if name not in batch:
+                        batch[name] = value.new_empty((len(indices), *value.shape[1:]))
+                    batch[name][position] = value[0]
         else:
             batch = self.augment(rngs, indices)
         batch = {name: value if name == "label" else value[:, None] for name, value in batch.items()}
@@ -104,10 +108,16 @@ class SliceDataset(TrainingSet):
     def augment(self, rngs, indices):
         draws = [draw_weak(rng) for rng in rngs]
         index, inside = weak_index_maps(draws, [self.shapes[i] for i in indices], self.patch_size, self.device)
-        starts = to_device(np.array([self.starts[i] for i in indices]), self.device)
-        place = (index + starts[:, None, None]).flatten()
-        image_w = self.images.index_select(0, place).view(index.shape).mul_(inside.float())
-        sample = {"image_w": image_w, "label": self.labels.index_select(0, place).view(index.shape).mul_(inside)}
+        images, labels = self.images, self.labels
+        if len(indices) == 1:  # a copy in one go brings the slice into the processor's cache
+            part = slice(self.starts[indices[0]], self.starts[indices[0] + 1])
+            images, labels = images[part].clone(), labels[part].clone()
+        else:
+            index = index + to_device(np.array([self.starts[i] for i in indices]), self.device)[:, None, None]
+        image_w, label = (values.index_select(0, index.flatten()).view(index.shape) for values in (images, labels))
+        if inside is not None:
+            image_w, label = image_w.mul_(inside.float()), label.mul_(inside)
+        sample = {"image_w": image_w, "label": label}
         if self.strong:
             sample["image_s"] = apply_strong(image_w, [draw_strong(rng) for rng in rngs])
         return sample
