@@ -1,7 +1,8 @@
-"""Writing prepared cases and lists: a file is there whole or not at all, and the same content gives the same bytes."""
+"""Writing files: each is there whole or not at all, and the same content gives the same bytes."""
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,11 @@ def write_text(path: Path, text: str) -> None:
     """A whole text file."""
     with whole_file(path) as temporary:
         temporary.write_text(text)
+
+
+def write_json(path: Path, data: dict) -> None:
+    """A whole JSON file."""
+    write_text(path, json.dumps(data, indent=2) + "\n")
 
 
 def write_h5(path: Path, image: np.ndarray, label: Optional[np.ndarray], attributes: Optional[Mapping] = None) -> None:

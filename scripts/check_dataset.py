@@ -28,7 +28,7 @@ from dataloaders.datasets import DatasetInfo, case_of, find_root, get_dataset  #
 from dataloaders.errors import InputError  # noqa: E402
 from dataloaders.findings import all_findings, labelled_by_protocol  # noqa: E402
 from dataloaders.inspection import Facts, inspect, middle_two  # noqa: E402
-from utils.checkpoints import save_text  # noqa: E402
+from dataloaders.writing import write_text  # noqa: E402
 from utils.contact_sheet import Card, render_sheet, thumbnail  # noqa: E402
 from utils.options import Parser, add_name_flag, not_negative, one_line_errors  # noqa: E402
 from utils.reports import format_table  # noqa: E402
@@ -175,7 +175,7 @@ def main(argv=None):
         f"{info.name}: {verdict}", info.classes, table, lines, make_sections(info, lists, findings, thumbnails)
     )
     try:
-        save_text(page, args.out)
+        write_text(args.out, page)
     except OSError as error:
         raise InputError(f"--out {args.out}: cannot write the page ({error})") from error
     print(f"{verdict}: {files} files of {len(lists)} lists; page: {args.out}")

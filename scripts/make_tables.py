@@ -20,7 +20,7 @@ sys.path.insert(
     0, str(Path(__file__).resolve().parent.parent)
 )  # scripts run from anywhere: the root holds the packages
 
-from utils.checkpoints import save_text  # noqa: E402
+from dataloaders.writing import write_text  # noqa: E402
 from utils.options import Parser, one_line_errors  # noqa: E402
 from utils.settings import find_settings  # noqa: E402
 from utils.tables import Block, as_csv, as_latex, as_markdown, make_blocks  # noqa: E402
@@ -51,7 +51,7 @@ def main(argv=None):
         print(text, end="")
     else:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        save_text(text, args.out)
+        write_text(args.out, text)
         print(f"{args.format}: {args.out}")
     return 0
 

@@ -29,12 +29,12 @@ sys.path.insert(
 import test_2d  # noqa: E402
 import test_3d  # noqa: E402
 from dataloaders.datasets import find_root, get_dataset  # noqa: E402
+from dataloaders.writing import write_text  # noqa: E402
 from scripts.jobs import Job, card  # noqa: E402
 from scripts.launchers import run_cluster, run_local  # noqa: E402
 from scripts.make_phantom import make_phantom  # noqa: E402
 from scripts.make_tables import SUFFIXES, render  # noqa: E402
 from scripts.rows import SMOKE_FLAGS, SMOKE_PHANTOMS, TARGETS  # noqa: E402
-from utils.checkpoints import save_text  # noqa: E402
 from utils.device import describe_device, pick_device  # noqa: E402
 from utils.options import Parser, not_negative, one_line_errors  # noqa: E402
 from utils.settings import Setting, find_settings  # noqa: E402
@@ -192,7 +192,7 @@ def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, 
     base = Path(args.output_dir) / "tables" / "_".join(args.targets)
     base.parent.mkdir(parents=True, exist_ok=True)
     for format, suffix in SUFFIXES.items():
-        save_text(render(blocks, format), base.with_suffix(suffix))
+        write_text(base.with_suffix(suffix), render(blocks, format))
         print(f"{format}: {base.with_suffix(suffix)}")
 
 

@@ -1,47 +1,25 @@
-"""Files that must survive a kill: written to a temporary name, flushed, renamed. Loading never runs pickled code."""
+"""Weights and checkpoints, whole or not there at all, also after a kill. Loading never runs pickled code."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import pickle
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 import torch
 
 from dataloaders.errors import InputError
+from dataloaders.writing import whole_file
 
 CHECKPOINT, PREVIOUS = "checkpoint.pth", "checkpoint_prev.pth"
 
 
-def _write(path: Path, mode: str, fill: Callable[[Any], None]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, mode) as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def save_tensors(data: dict, path: Path) -> None:
     """Write a dictionary of tensors and plain values; the old file stays until the new one is whole on the disk."""
-    _write(Path(path), "wb", lambda file: torch.save(data, file))
-
-
-def save_text(text: str, path: Path) -> None:
-    """The same for text."""
-    _write(Path(path), "w", lambda file: file.write(text))
-
-
-def save_json(data: dict, path: Path) -> None:
-    """The same for JSON."""
-    save_text(json.dumps(data, indent=2) + "\n", path)
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        torch.save(data, file)
 
 
 def file_hash(path: Path) -> str:

@@ -20,7 +20,7 @@ from matplotlib.patches import Patch  # noqa: E402
 from dataloaders.datasets import get_dataset  # noqa: E402
 from dataloaders.errors import InputError  # noqa: E402
 from dataloaders.training_data import open_volumes  # noqa: E402
-from utils.checkpoints import save_text  # noqa: E402
+from dataloaders.writing import write_text  # noqa: E402
 from utils.pages import html_image, html_page  # noqa: E402
 from utils.panels import PALETTE, overlay, window  # noqa: E402
 from utils.reports import (  # noqa: E402
@@ -55,7 +55,7 @@ def plot_run(path: Path) -> Path:
         picture = save(draw_cases(folder, pick_cases(folder)), folder / "figures" / "cases.png")
         pictures.append((f"{folder.name}: best, median and worst case by Dice", picture))
     page = path / "report.html"
-    save_text(render_page(path, tested, pictures), page)
+    write_text(page, render_page(path, tested, pictures))
     return page
 
 

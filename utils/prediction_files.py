@@ -18,7 +18,7 @@ import numpy as np
 from dataloaders.errors import InputError
 from dataloaders.preparation import Preparation
 from dataloaders.scans import SUFFIXES, Geometry, is_dicom, is_scan, read_scan, write_label, write_scan
-from dataloaders.writing import WriteError, write_text
+from dataloaders.writing import WriteError, write_json, write_text
 from utils.checkpoints import file_hash
 from utils.device import describe_device, pick_device, set_seed
 from utils.options import Parser, dataset_names
@@ -217,7 +217,7 @@ class PredictionFolder:
     def add(self, name: str, path: Path, prediction: Prediction, geometry: Geometry, volumes: Sequence[float]) -> None:
         """Write what belongs to one scan, each file whole, and last the row that counts it as done."""
         if not (self.path / "prediction.json").exists():
-            write_text(self.path / "prediction.json", json.dumps(self.about, indent=2) + "\n")
+            write_json(self.path / "prediction.json", self.about)
         for index, scores in enumerate(() if prediction.scores is None else prediction.scores):
             write_scan(self.path / f"{name}_probability_{index}.nii.gz", scores, geometry, like=path)
         write_label(self.target(name), prediction.label, geometry, like=path)

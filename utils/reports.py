@@ -14,7 +14,7 @@ import numpy as np
 
 from dataloaders.datasets import DATASETS
 from dataloaders.errors import InputError
-from utils.checkpoints import save_json
+from dataloaders.writing import write_json
 from utils.evaluation import CaseResult, defined_mean
 
 DISTANCES = ("hd95", "asd")
@@ -90,7 +90,7 @@ def write_results(
         with h5py.File(new / "predictions" / f"{result.name}.h5", "w") as file:
             file.create_dataset("prediction", data=pred, compression="gzip")
     summary = {**about, **summarise(results, classes, empty)}
-    save_json(summary, new / "summary.json")
+    write_json(new / "summary.json", summary)
     with open(new / "per_case.csv", "w", newline="") as file:
         writer = csv.writer(file)
         names = list(results[0].values)

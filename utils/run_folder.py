@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from dataloaders.errors import InputError
-from utils.checkpoints import save_json, save_text
+from dataloaders.writing import write_json, write_text
 from utils.device import describe_device
 
 # These flags may differ on resume: they do not change what is computed (max_iterations may only grow).
@@ -60,7 +60,7 @@ class RunFolder:
         elif self.path.exists() and any(self.path.glob("*.pth")):
             raise InputError(f"{self.path}: holds weights but no config.json; move it away or name another --exp")
         self.path.mkdir(parents=True, exist_ok=True)
-        save_json(config, self.path / "config.json")
+        write_json(self.path / "config.json", config)
 
     def _read_config(self) -> Optional[dict]:
         path = self.path / "config.json"
@@ -102,9 +102,8 @@ class RunFolder:
         """Drop the rows of metrics.jsonl beyond `iteration`, and a last one that was not written whole."""
         path = self.path / "metrics.jsonl"
         if path.exists():
-            save_text(
-                "".join(json.dumps(row) + "\n" for row in read_metrics(path) if row["iteration"] <= iteration), path
-            )
+            kept = [row for row in read_metrics(path) if row["iteration"] <= iteration]
+            write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def differences(old: Optional[dict], new: dict) -> Iterator[tuple]:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from dataloaders.errors import InputError
-from utils.checkpoints import load_checkpoint, load_tensors, save_checkpoint, save_tensors, save_text
+from dataloaders.writing import WriteError, write_text
+from utils.checkpoints import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 
 
 def test_previous_one_is_kept_and_a_truncated_one_is_named_and_passed_over(tmp_path):
@@ -43,7 +44,7 @@ def test_none_and_all_damaged(tmp_path):
     "save, load, old, new",
     [
         (save_tensors, load_tensors, {"value": 1}, {"value": 2}),
-        (save_text, lambda path: path.read_text(), "old", "new"),
+        (lambda text, path: write_text(path, text), lambda path: path.read_text(), "old", "new"),
     ],
     ids=["tensors", "text"],
 )
@@ -56,7 +57,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WriteError, match="file: cannot be written .No space left on device.; make room"):
         save(new, path)
     assert load(path) == old and list(tmp_path.iterdir()) == [path]
 
