@@ -22,7 +22,7 @@ class WriteError(InputError):
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, with its suffix; flushed and renamed when the block ends, removed when it fails.
 
-    Raises WriteError for what the system (OSError) or SimpleITK (RuntimeError) has against it.
+    Raises WriteError for what the system (OSError), PyTorch or SimpleITK (RuntimeError) has against it.
     """
     path = Path(path)
     temporary = path.with_name(".part-" + path.name)
@@ -33,7 +33,8 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[-1]
+        system = error.__context__ if isinstance(error.__context__, OSError) else error  # PyTorch hides it
+        reason = getattr(system, "strerror", None) or str(error).splitlines()[-1]
         raise WriteError(f"{path}: cannot be written ({reason}); make room, then run the same command again") from error
     finally:
         if temporary.exists():

@@ -62,6 +62,14 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypa
     assert load(path) == old and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_disk_that_is_full_in_the_middle_of_the_tensors_is_named(tmp_path):
+    (tmp_path / ".part-a.pth").symlink_to("/dev/full")
+    with pytest.raises(WriteError, match="a.pth: cannot be written .No space left on device."):
+        save_tensors({"value": torch.zeros(100_000)}, tmp_path / "a.pth")
+    assert not list(tmp_path.iterdir())
+
+
 class Evil:
     def __reduce__(self):
         return os.system, ("echo unsafe",)
