@@ -14,6 +14,7 @@ from typing import Mapping, Optional, Sequence, Tuple, Union
 
 from dataloaders.errors import InputError
 from dataloaders.own_datasets import DESCRIPTION, OwnDataset, read_own_dataset
+from dataloaders.preparation import Preparation
 
 # What one value of --labelnum stands for: a number of cases at the list's head, their names, or None for all.
 Protocol = Union[int, Tuple[str, ...], None]
@@ -41,6 +42,7 @@ class DatasetInfo:
     expected: Mapping[str, int] = field(default_factory=dict)  # entries of the published lists
     labelled_slices: Mapping[int, int] = field(default_factory=dict)  # --labelnum -> slices in the published list; 2-D
     known_copies: Tuple[Tuple[str, ...], ...] = ()  # cases whose images are the same in the published data
+    preparation: Optional[Preparation] = None  # of an own dataset's scans; of the published ones: preparation.py
 
     @property
     def num_classes(self) -> int:
@@ -176,6 +178,7 @@ def own_info(own: OwnDataset) -> DatasetInfo:
         train_lists=("train_slices.list",) if own.dims == 2 else ("train.list",),
         protocols={},
         labelnum_unit="",
+        preparation=own.preparation,
     )
 
 
@@ -254,6 +257,7 @@ def labelled_cases(
         return [case for case in cases if case in wanted], rule
     if not 1 <= wanted <= len(cases):
         raise InputError(
-            f"{flag} means {wanted} cases, the training list has {len(cases)}: use --labeled_cases 1..{len(cases)}"
+            f"{flag} means {wanted} cases, the training list has {len(cases)}: use --labeled_cases 1..{len(cases)}, "
+            "as far as they have labels"
         )
     return cases[:wanted], rule

@@ -128,6 +128,9 @@ def _lacking_classes(info: DatasetInfo, lists: Sequence[CheckedList]) -> Iterato
     for index, label in enumerate(info.classes):
         lacking = [(checked, name, entries) for checked, name, entries, counts in labelled if not counts[index]]
         share = (len(labelled) - len(lacking)) / max(others, 1)
+        if len(lacking) == len(labelled) > 0:
+            what = f"no label has a voxel of {label} (value {index + 1}); correct the classes, or the labels"
+            yield Finding(lists[0].path, what)
         for checked, name, entries in lacking if others >= ENOUGH_CASES and share > 0.5 else ():
             what = f"no voxel of {label}, which {len(labelled) - len(lacking)} of the other {others} cases have"
             what += "; look at it: a patient may lack it, a label may be cut or numbered otherwise"

@@ -50,6 +50,7 @@ class OwnDataset:
     patient: Optional[str]  # None: the scan's name without _frameNN
     suffixes: Tuple[str, ...]  # of the files that are scans
     preparation: Preparation
+    notes: Tuple[str, ...]  # a line for what is passed over
 
 
 def read_own_dataset(path: Path) -> OwnDataset:
@@ -94,6 +95,7 @@ def read_own_dataset(path: Path) -> OwnDataset:
         patient=get("patient", _patient),
         suffixes=get("file_ending", _file_ending, SUFFIXES),
         preparation=preparation,
+        notes=_notes(path, values),
     )  # fmt: skip
 
 
@@ -112,6 +114,11 @@ def _check_keys(path: Path, values: dict) -> None:
             raise InputError(f"{path}: no '{key}', add it: {KEYS[key]}{hint}")
     if "classes" not in values and "labels" not in values:
         raise InputError(f"{path}: no 'classes', add them: {KEYS['classes']}; or nnU-Net's 'labels'")
+
+
+def _notes(path: Path, values: dict) -> Tuple[str, ...]:
+    unknown = [key for key in values if key not in (*KEYS, *CHANNELS)]
+    return (f"{path.name}: not used here: {', '.join(unknown)}",) if unknown else ()
 
 
 def _must(condition: bool) -> None:

@@ -32,6 +32,15 @@ def list_hash(entries: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(entries).encode()).hexdigest()
 
 
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(2**20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def hash_case(digest, image: np.ndarray, label: Optional[np.ndarray]) -> None:
     """Feed a case as it was read, image float32 and label uint8 or None, with their shape, into a hashlib digest."""
     digest.update(f"{image.shape} {label is not None}".encode())

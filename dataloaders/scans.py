@@ -7,6 +7,8 @@ full disk. All errors are InputError and name the file.
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import itertools
 import math
 import os
@@ -21,6 +23,7 @@ import numpy as np
 
 from dataloaders.errors import InputError
 from dataloaders.nifti import check_nifti, copy_geometry
+from dataloaders.reading import file_hash
 from dataloaders.writing import whole_file
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
@@ -103,8 +106,22 @@ def is_nifti(path: Path) -> bool:
     return Path(path).name.lower().endswith((".nii", ".nii.gz"))
 
 
+def scan_hash(path: Path) -> str:
+    """SHA-256 of what a scan is read from: a file, of MetaImage with its raw data, or all files in a folder."""
+    path = Path(path)
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+    elif path.suffix.lower() == ".mhd":
+        files = sorted(path.parent.glob(glob.escape(path.stem) + ".*"))
+    try:
+        return hashlib.sha256("".join(map(file_hash, files)).encode()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
 def read_scan(path: Path) -> Scan:
-    """Read one scan. A folder must hold the slices of one DICOM series and no other.
+    """Read one scan. A folder must hold the slices of one DICOM series and no other, at whatever depth.
 
     Raises InputError for a file that is missing, cut or damaged, without exactly three axes, with several values a
     voxel, with NaN among the voxels or in the geometry; for a folder that is empty, holds several series, a slice that
@@ -114,7 +131,7 @@ def read_scan(path: Path) -> Scan:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir():
-        image = _read_series(path)
+        image = _read_series(series_folder(path))
     elif is_scan(path):
         image = _read_file(path)
     else:
@@ -267,6 +284,20 @@ def _read_file(path: Path):
     if components != 1:
         raise InputError(f"{path}: {components} values a voxel (a colour picture or a field), a scan has one")
     raise InputError(f"{path}: {len(size)} axes of {size}, a scan has three; save one time point or channel of it")
+
+
+def series_folder(folder: Path) -> Path:
+    """The one folder, this or one at some depth in it, that holds DICOM slices; archives export them deep down.
+
+    Raises InputError where there is none or several do.
+    """
+    found = [Path(place) for place, _, names in os.walk(folder) if any(is_dicom(Path(place, name)) for name in names)]
+    if not found:
+        raise InputError(f"{folder}: no DICOM slice in this folder")
+    if len(found) > 1:
+        first, second = sorted(found)[:2]
+        raise InputError(f"{folder}: {len(found)} folders in it hold DICOM slices ({first}, {second}); leave one")
+    return found[0]
 
 
 def _read_series(folder: Path):

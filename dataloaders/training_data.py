@@ -109,6 +109,7 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
         f"unlabelled: {cases - len(names)} cases{rest}",
         f"selection of the best weights: {selection_rule}",
         *_overlap_warnings(info, root, args, entries, selection.names),
+        *_nothing_unlabelled(args, unlabelled),
     ]
     lists = {"train": list_hash(entries), "selection": list_hash(selection.names)}
     hashes = {"train": train.sha256, "selection": selection_hash}
@@ -128,6 +129,12 @@ def _check_labels(paths: Sequence[Path], entries: Sequence[str], labelled: Seque
                 f"the {number} before it have: --labeled_cases 1..{number}" if number else "put one with a label first"
             )
             raise InputError(f"{bare[case]}: no 'label' in this file, but case {case} is to be labelled; {mend}")
+
+
+def _nothing_unlabelled(args, unlabelled: Sequence[int]) -> list[str]:
+    if unlabelled or getattr(args, "unlabelled", "on") == "off":
+        return []
+    return ["WARNING: no case is unlabelled: only the supervised loss is trained, as by --preset supervised"]
 
 
 def _selection(args, info: DatasetInfo, root: Path, entries: Sequence[str], labelled: Sequence[str]):

@@ -25,8 +25,9 @@ except ImportError:
 
 from dataloaders.datasets import get_dataset
 from dataloaders.errors import InputError
+from dataloaders.reading import file_hash
 from scripts.rows import Row
-from utils.checkpoints import file_hash, load_tensors
+from utils.checkpoints import load_tensors
 from utils.run_folder import differences, read_metrics, run_path
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,6 +17,7 @@ but the two scans that Pancreas-CT withdrew); 1: cases are missing from the down
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 import os
@@ -52,7 +53,7 @@ from dataloaders.preparation import (  # noqa: E402
     prepare,
 )
 from dataloaders.reading import read_arrays, resolve  # noqa: E402
-from dataloaders.scans import read_scan  # noqa: E402
+from dataloaders.scans import read_scan, scan_hash  # noqa: E402
 from dataloaders.writing import WriteError, write_h5, write_text  # noqa: E402
 from utils.options import Parser, not_negative, one_line_errors  # noqa: E402
 
@@ -71,7 +72,8 @@ class Job(NamedTuple):
     in_slices: bool  # one file a slice, else one for the volume
     preparation: Preparation
     seed: int
-    label_flip: Optional[str]
+    label_flip: Optional[str] = None
+    content: str = ""  # SHA-256 of an own scan's files, which may be corrected between two runs
 
 
 def slice_entry(name: str, case: str, index: int) -> str:
@@ -97,6 +99,8 @@ def prepare_case(job: Job) -> None:
     """Read, prepare and write one case; slices from the last to the first, so that the first one marks the whole."""
     image, label = read_scan(job.source.image), job.source.label and read_scan(job.source.label)
     extra = {"source": job.source.image.name, **stated(job)}
+    if job.content:
+        extra["source_sha256"] = job.content
     if job.label_flip:
         label, extra["label_flip"] = align_label(image, label, job.label_flip)
     prepared = prepare(image, job.preparation, label, draw_margin(job.preparation, job.seed, job.case))
@@ -121,20 +125,24 @@ def slices_of(job: Job) -> int:
 def is_done(job: Job) -> bool:
     """Whether the case is there, prepared in the same way; raises InputError for a file of another preparation.
 
-    A case whose label came or went since is not done.
+    An own case whose scan or label is another since, or whose label came or went, is not done.
     """
     path = target(job)
     if not path.exists():
         return False
     try:
         with h5py.File(path, "r") as file:
-            other = [key for key, value in stated(job).items() if file.attrs.get(key) != value]
-            same_label = ("label" in file) == (job.source.label is not None)
+            other = {key: file.attrs.get(key) for key, value in stated(job).items() if file.attrs.get(key) != value}
+            same_content = file.attrs.get("source_sha256", "") == job.content
     except (OSError, RuntimeError) as error:
         raise InputError(f"{path}: there, but not a readable h5 file ({error}); move it away") from error
-    if other:
-        raise InputError(f"{path}: there, but of another {other[0]}; name another --out or move {job.root} away")
-    return same_label and all(target(job, index).exists() for index in range(slices_of(job)))
+    for key, value in other.items():
+        how = ""
+        if key == "preparation" and value:
+            old, new = json.loads(value), json.loads(job.preparation.to_json())
+            how = f" ({', '.join(name for name in new if old.get(name) != new[name])})"
+        raise InputError(f"{path}: there, but of another {key}{how}; name another --out or move {job.root} away")
+    return same_content and all(target(job, index).exists() for index in range(slices_of(job)))
 
 
 def run_jobs(jobs: Sequence[Job], num_workers: int) -> List[str]:
@@ -320,11 +328,7 @@ def run_missing(jobs: Sequence[Job], args, what: str) -> List[str]:
     """Prepare the cases that are not there yet; returns a line for each faulty one. `what` says in words which."""
     todo = [job for job in jobs if not is_done(job)]
     print(f"{what}, {len(jobs) - len(todo)} done before")
-    try:
-        return run_jobs(todo, args.num_workers)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        raise SystemExit(130) from None
+    return run_jobs(todo, args.num_workers)
 
 
 def report(lines: Sequence[str], other_fault: bool = False) -> None:
@@ -375,6 +379,8 @@ def prepare_published(args) -> None:
 def prepare_own(args) -> None:
     """A dataset of one's own, as its dataset.json says, with lists by a split of its patients."""
     path = args.source / DESCRIPTION
+    if args.name == "Custom" and not args.source.is_dir():
+        raise InputError(f"--source {args.source}: no such folder")
     if not path.is_file():
         names = ", ".join(PREPARATIONS)
         raise InputError(f"--name {args.name}: choose {names}, or your own, which needs {path}; it is not there")
@@ -390,7 +396,7 @@ def prepare_own(args) -> None:
     jobs = {
         scan.volume: Job(
             scan.volume, Source(scan.image, scan.label), info, root, info.dims == 2 and role == "train",
-            own.preparation, args.seed, None,
+            own.preparation, args.seed, content="".join(scan_hash(path) for path in (scan.image, scan.label) if path),
         )
         for role, of_role in scans.items()
         for scan in of_role
@@ -398,7 +404,7 @@ def prepare_own(args) -> None:
     labels = sum(scan.label is not None for scan in found.scans)
     what = f"{info.name}: {len(found.scans)} scans in {args.source}, {labels} with a label"
     lines = found.faults + run_missing(list(jobs.values()), args, what)
-    for note in found.notes:
+    for note in (*own.notes, *found.notes):
         print(note)
     if lines:
         print(f"{root}: lists not written; mend the files below or take them away, then run the same command again")
@@ -407,9 +413,11 @@ def prepare_own(args) -> None:
     roles = {role: [scan.volume for scan in of_role] for role, of_role in scans.items() if of_role}
     print(f"{root}: {'; '.join([*said, *write_lists(info, root, jobs, roles, ())])}")
     counts = {role: (len({scan.patient for scan in of_role}), len(of_role)) for role, of_role in scans.items()}
-    print(
-        "patients (scans): " + ", ".join(f"{role} {number} ({several})" for role, (number, several) in counts.items())
+    told = (
+        "" if own.patient else "; patients are told apart by the scans' names, 'patient' in dataset.json says otherwise"
     )
+    parts = ", ".join(f"{role} {number} ({several})" for role, (number, several) in counts.items())
+    print(f"patients (scans): {parts}{told}")
     number = len(labelled_patients(scans["train"]))
     print(
         f"of the training patients {number} have labels: --labeled_cases 1 to {number}; scans and patients: scans.csv"

@@ -104,7 +104,7 @@ def test_3d(tmp_path, monkeypatch, capsys):
         ("train_Ours_MT", [], "MyACDC has no protocol for --labelnum: say with --labeled_cases N"),
         ("train_Ours_MT", ["--labeled_cases", 6], "the 5 before it have: --labeled_cases 1..5"),
         ("train_DuCiSC", ["--labeled_cases", 9], "use --labeled_cases 1..8"),
-        ("test_3d", [], "--name MyACDC: a 2-D dataset, this script is for those in 3-D"),
+        ("test_3d", [], "--name MyACDC: a 2-D dataset; the scripts for it are train_Ours_MT.py, "),
         ("test_2d", [], "train first: python train_Ours_MT.py --name MyACDC --labeled_cases 4"),
     ],
 )

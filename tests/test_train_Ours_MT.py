@@ -134,7 +134,9 @@ def test_interrupt_saves_and_the_same_command_goes_on(tmp_path, phantoms, start)
 
 def test_longer_run_goes_on_and_a_finished_one_says_so(home, tmp_path, capsys, assert_same_state):
     train(tmp_path, "--max_iterations", "4")
-    assert "no validation yet: the last weights stand as the best" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "WARNING: no validation in 4 iterations, the first would come at 8 (--val_interval 8)" in said
+    assert "no validation yet: the last weights stand as the best" in said and "NO CUDA DEVICE IS USED" in said
     assert_same_state(weights(folder(tmp_path) / "best.pth"), weights(folder(tmp_path) / "last.pth"))
     before = (folder(tmp_path) / "last.pth").read_bytes()
     (folder(tmp_path) / "best.pth").unlink()  # as a kill before it was written leaves it
@@ -205,7 +207,7 @@ def refusal(capsys, out, *flags):
     "flags, message",
     [
         (["--name", "MNMs"], "unknown dataset 'MNMs': choose one of ACDC, Synapse, LA, Pancreas, IAN; or prepare your"),
-        (["--name", "LA"], "--name LA: a 3-D dataset, this script is for those in 2-D"),
+        (["--name", "LA"], "--name LA: a 3-D dataset; the scripts for it are train_DuCiSC.py, test_3d.py"),
         (["--labeled_bs", "4"], "--labeled_bs 4 must be less than --batch_size 4"),
         (["--patch_size", "40", "32"], "--patch_size 40 32: each must be divisible by 16"),
         (["--batch_size", "0"], "must be at least 1, got 0"),

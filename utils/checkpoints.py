@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 from pathlib import Path
@@ -22,22 +21,20 @@ def save_tensors(data: dict, path: Path) -> None:
         torch.save(data, file)
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(2**20), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def load_tensors(path: Path) -> dict:
     """Read what `save_tensors` wrote, onto the CPU; raises InputError for a damaged file or one with code in it."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: damaged or not a file of plain tensors ({reason})") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: a folder, give a file in it (of a run its best.pth)") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a file of anything else can end the reader in any way
+        advice = isinstance(error, pickle.UnpicklingError)  # PyTorch's, to load it unsafely
+        reason = "" if advice or not str(error) else f" ({str(error).splitlines()[0]})"
+        raise InputError(f"{path}: damaged or not a file of plain tensors{reason}") from error
 
 
 def save_checkpoint(data: dict, folder: Path) -> None:

@@ -29,12 +29,10 @@ def pick_device(gpu: Optional[int], amp: str = "off") -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """A line for the log that says loudly when a run is on the CPU."""
+    """The device, a phrase for logs and records."""
     if device.type == "cuda":
         return f"device: {torch.cuda.get_device_name(device)} ({device})"
-    return (
-        f"device: CPU with {torch.get_num_threads()} threads: NO CUDA DEVICE IS USED, too slow for full-size training"
-    )
+    return f"device: CPU, threads: {torch.get_num_threads()}"
 
 
 def set_seed(seed: int, deterministic: bool) -> None:

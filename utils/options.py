@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
 from typing import Callable, Mapping, NoReturn, Optional, Sequence
 
@@ -24,7 +25,7 @@ class Parser(argparse.ArgumentParser):
 def one_line_errors(main: Callable) -> Callable:
     """Decorate a script's main(argv): an InputError becomes one line on stderr and exit code 2.
 
-    A run that diverged (FloatingPointError) ends the same way with exit code 1.
+    A run that diverged (FloatingPointError) ends the same way with exit code 1, Ctrl-C with 130.
     """
 
     @functools.wraps(main)
@@ -37,6 +38,12 @@ def one_line_errors(main: Callable) -> Callable:
         except FloatingPointError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from error
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on", file=sys.stderr)
+            raise SystemExit(130) from None
+        except BrokenPipeError:  # whoever read our output, such as head, has gone
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None
 
     return wrapper
 
@@ -77,10 +84,9 @@ def named_dataset(args: argparse.Namespace, dims: Sequence[int]) -> DatasetInfo:
     """The dataset that --name and --root_path say; raises InputError for one of other dimensions."""
     info = get_dataset(args.name, args.root_path)
     if info.dims not in dims:
-        raise InputError(
-            f"--name {args.name}: a {info.dims}-D dataset, this script is for those in {dims[0]}-D; "
-            "see --help for their names"
-        )
+        spc = "train_Ours_MT.py, train_Ours_BCP.py, " if info.dims == 2 else ""
+        scripts = f"{spc}train_DuCiSC.py, test_{info.dims}d.py"
+        raise InputError(f"--name {args.name}: a {info.dims}-D dataset; the scripts for it are {scripts}")
     return info
 
 

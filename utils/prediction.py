@@ -41,6 +41,18 @@ class Model:
         return self.preparation.margin is not None and not self.one_pass
 
     @property
+    def axes(self) -> str:
+        """What is done about how a scan lies in its file, in a line."""
+        if self.preparation.orientation:
+            return f"every scan is turned to {self.preparation.orientation}"
+        if self.orientation:
+            return (
+                f"training's scans lay {self.orientation} in their files; one that runs the other way is turned "
+                "around, one that is turned by a quarter is taken as it is stored"
+            )
+        return "a scan is taken as it is stored, so it must lie in its file as training's did"
+
+    @property
     def coverage(self) -> str:
         """How the prediction covers a scan, in a line."""
         windows = ""
@@ -69,20 +81,21 @@ def load_model(
     device: torch.device,
     batch_size: int,
     name: Optional[str] = None,
+    root_path: Optional[str] = None,
     patch_size: Optional[Sequence[int]] = None,
     stride: Optional[Sequence[int]] = None,
     nms: bool = False,
     one_pass: bool = False,
 ) -> Model:
-    """The network of a weights file with what the file states; name, patch_size: of a file that states neither.
+    """The network of a weights file with what the file states; name, root_path, patch_size: of one that does not.
 
     Raises InputError for weights of another dimension or dataset, and where the preparation of the training images is
     not known.
     """
     weights = load_weights(path)
-    info = dataset_of(weights, path, name, patch_size)
+    info = dataset_of(weights, path, name, root_path, patch_size)
     if info.dims != dims:
-        raise InputError(f"{path}: weights for {info.dims}-D data; use test_{info.dims}d.py")
+        raise InputError(f"{path}: {info.name} is a {info.dims}-D dataset; use test_{info.dims}d.py")
     preparation = preparation_of(weights, info, path)
     net = build_network(weights, info, path).to(device).eval()
     orientation = stated_dataset(weights).get("orientation")
@@ -102,12 +115,13 @@ def preparation_of(weights: Weights, info: DatasetInfo, path: Path) -> Preparati
             return Preparation.from_json(json.dumps(stated))
         except (InputError, TypeError) as error:
             raise InputError(f"{path}: states a preparation that is not known here ({error})") from error
-    if info.name not in PREPARATIONS:
+    known = PREPARATIONS.get(info.name, info.preparation)
+    if known is None:
         raise InputError(
             f"{path}: does not state how the images of {info.name} were prepared from scans, so that a new scan cannot "
             f"be prepared likewise; known: {', '.join(PREPARATIONS)}, and what scripts/prepare.py wrote"
         )
-    return PREPARATIONS[info.name]
+    return known
 
 
 def predict_scan(model: Model, scan: Scan, with_scores: bool = False) -> Prediction:

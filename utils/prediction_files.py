@@ -17,15 +17,16 @@ import numpy as np
 
 from dataloaders.errors import InputError
 from dataloaders.preparation import Preparation
-from dataloaders.scans import SUFFIXES, Geometry, is_dicom, is_scan, read_scan, write_label, write_scan
+from dataloaders.reading import file_hash
+from dataloaders.scans import SUFFIXES, Geometry, is_dicom, is_scan, read_scan, scan_hash, write_label, write_scan
 from dataloaders.writing import WriteError, write_json, write_text
-from utils.checkpoints import file_hash
 from utils.device import describe_device, pick_device, set_seed
 from utils.options import Parser, dataset_names
 from utils.prediction import Model, Prediction, load_model, predict_scan
 from utils.run_folder import command_line, environment
 
-ONLY_TEST = ("output_dir", "root_path", "test_list", "spacing", "unit", "empty", "columns", "figures")
+ONLY_TEST = ("output_dir", "test_list", "spacing", "unit", "empty", "columns", "figures")
+DECIDES = {"weights_sha256": "weights", "probabilities": "--save_probabilities", "nms": "--nms", "stride": "--stride"}
 ONLY_PREDICT = ("weights", "out", "save_probabilities", "one_pass")
 
 
@@ -78,13 +79,13 @@ def run_predictions(args: argparse.Namespace, dims: int) -> int:
     set_seed(0, deterministic=False)
     chosen = {"stride": args.stride, "one_pass": args.one_pass} if dims == 3 else {}
     model = load_model(
-        Path(args.weights), dims, device, args.batch_size, args.name, args.patch_size, nms=args.nms, **chosen
-    )
+        Path(args.weights), dims, device, args.batch_size, args.name, args.root_path, args.patch_size, nms=args.nms,
+        **chosen,
+    )  # fmt: skip
     folder = PredictionFolder(Path(args.out), description(args, model, describe_device(device)), model.info.classes)
     print(f"{args.weights}: {model.info.name}, classes {', '.join(model.info.classes)}; {describe_device(device)}")
     print(f"preparation as in training: {steps(model.preparation)}")
-    if model.orientation and not model.preparation.orientation:
-        print(f"axes: {model.orientation} in training's files; a scan that runs the other way is turned around")
+    print(f"axes: {model.axes}")
     print(f"coverage: {model.coverage}", flush=True)
     faulty = 0
     for number, (name, path) in enumerate(sources.items(), 1):
@@ -103,20 +104,20 @@ def run_predictions(args: argparse.Namespace, dims: int) -> int:
 
 def steps(preparation: Preparation) -> str:
     """The steps that an image goes through, in a line."""
-    values = {key: value for key, value in asdict(preparation).items() if value not in (None, False)}
-    return ", ".join(f"{key} {value}" for key, value in values.items() if key not in ("label_values", "version"))
+    said = {key: value for key, value in asdict(preparation).items() if key not in ("name", "label_values", "version")}
+    return ", ".join(f"{key} {value}" for key, value in said.items() if value not in (None, False))
 
 
 def predict_file(model: Model, folder: PredictionFolder, name: str, path: Path, save_probabilities: bool) -> str:
     """Predict one scan, write what belongs to it and return the line that says so."""
-    if folder.has(name, path):
+    start, content = time.perf_counter(), scan_hash(path)
+    if folder.has(name, path, content):
         return f"{path}: there already, {folder.target(name)}"
-    start = time.perf_counter()
     scan = read_scan(path)
     prediction = predict_scan(model, scan, save_probabilities)
     volumes = volumes_ml(prediction.label, scan.geometry, model.info.num_classes)
-    folder.add(name, path, prediction, scan.geometry, volumes)
-    found = ", ".join(f"{label} {volume:.1f} ml" for label, volume in zip(model.info.classes, volumes))
+    folder.add(name, path, content, prediction, scan.geometry, volumes)
+    found = ", ".join(f"{label} {volume:.4g} ml" for label, volume in zip(model.info.classes, volumes))
     nothing = "" if any(volumes) else " (NOTHING FOUND, the label map is empty)"
     return f"{path} -> {folder.target(name)}: {found}{nothing}; {time.perf_counter() - start:.1f} s"
 
@@ -138,7 +139,7 @@ def find_scans(source: Path) -> Dict[str, Path]:
     if source.is_dir():
         inside = sorted(path for path in source.iterdir() if not path.name.startswith("."))
         paths = [path for path in inside if is_scan(path) or (path.is_dir() and holds_dicom(path))]
-        if holds_dicom(source):
+        if any(map(is_dicom, inside)):
             if paths:
                 raise InputError(f"--predict {source}: DICOM slices beside {paths[0].name}; give one of them")
             paths = [source]
@@ -154,8 +155,8 @@ def find_scans(source: Path) -> Dict[str, Path]:
 
 
 def holds_dicom(folder: Path) -> bool:
-    """Whether DICOM slices lie directly in this folder."""
-    return any(is_dicom(path) for path in sorted(folder.iterdir()) if path.is_file())
+    """Whether DICOM slices lie in this folder, at whatever depth."""
+    return any(is_dicom(path) for path in folder.rglob("*") if path.is_file())
 
 
 def scan_name(path: Path) -> str:
@@ -184,7 +185,7 @@ class PredictionFolder:
 
     def __init__(self, path: Path, about: Mapping, classes: Sequence[str]):
         self.path, self.about = path, about
-        self.header = ["file", *(f"{label} ml" for label in classes)]
+        self.header = ["file", *(f"{label} ml" for label in classes), "sha256"]  # the latter of the scan
         self.rows: Dict[str, list] = {}  # scan -> its row of volumes.csv
         if path.exists() and not path.is_dir():
             raise InputError(f"--out {path}: not a folder")
@@ -198,7 +199,8 @@ class PredictionFolder:
             raise InputError(f"--out {self.path}: holds other files, name a new or an empty folder") from error
         differing = [key for key, value in self.about["decides"].items() if stored.get(key) != value]
         if differing:
-            raise InputError(f"--out {self.path}: predictions with another {', '.join(differing)}; name another --out")
+            what = ", ".join(DECIDES.get(key, key) for key in differing)
+            raise InputError(f"--out {self.path}: holds predictions with other {what}; name another --out")
         if (self.path / "volumes.csv").exists():
             with open(self.path / "volumes.csv", newline="") as file:
                 self.rows = {scan_name(Path(row[0])): row for row in list(csv.reader(file))[1:] if row}
@@ -207,21 +209,23 @@ class PredictionFolder:
         """The label map of a scan."""
         return self.path / f"{name}.nii.gz"
 
-    def has(self, name: str, path: Path) -> bool:
-        """Whether this scan was predicted; raises InputError where another one of its name was."""
+    def has(self, name: str, path: Path, content: str) -> bool:
+        """Whether this scan, with this SHA-256, was predicted; raises InputError where one of another place was."""
         row = self.rows.get(name)
         if row and row[0] != os.path.abspath(path):
             raise InputError(f"{path}: {self.target(name)} is there, of {row[0]}; name another --out")
-        return bool(row) and self.target(name).exists()
+        return bool(row) and row[-1] == content and self.target(name).exists()
 
-    def add(self, name: str, path: Path, prediction: Prediction, geometry: Geometry, volumes: Sequence[float]) -> None:
+    def add(
+        self, name: str, path: Path, content: str, prediction: Prediction, geometry: Geometry, volumes: Sequence[float]
+    ) -> None:
         """Write what belongs to one scan, each file whole, and last the row that counts it as done."""
         if not (self.path / "prediction.json").exists():
             write_json(self.path / "prediction.json", self.about)
         for index, scores in enumerate(() if prediction.scores is None else prediction.scores):
             write_scan(self.path / f"{name}_probability_{index}.nii.gz", scores, geometry, like=path)
         write_label(self.target(name), prediction.label, geometry, like=path)
-        self.rows[name] = [os.path.abspath(path), *(f"{volume:.6g}" for volume in volumes)]
+        self.rows[name] = [os.path.abspath(path), *(f"{volume:.6g}" for volume in volumes), content]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows.values()])
         write_text(self.path / "volumes.csv", text.getvalue())

@@ -247,8 +247,13 @@ def footnotes(summaries: Sequence[dict], spread_over: str = "standard deviation 
     if first["nms"]:
         notes.append("kept of a prediction: the largest object of each class (--nms)")
     notes += dict.fromkeys(summary["note"] for summary in summaries if summary.get("note"))
-    for rule in dict.fromkeys(summary["selection"] for summary in summaries if summary.get("selection")):
+    best = [summary for summary in summaries if summary.get("selection") and summary["run"].endswith(" best")]
+    unchosen = [summary for summary in best if summary.get("val_dice", 0) is None]
+    for rule in dict.fromkeys(summary["selection"] for summary in best if summary not in unchosen):
         notes.append(f"best: chosen by {rule}; last: the end of training, not chosen")
+    if unchosen:
+        names = ", ".join(summary["run"] for summary in unchosen)
+        notes.append(f"{names}: not chosen, training ended before its first validation, these are the last weights")
     for summary in summaries:
         penalty = summary["metrics"]["asd"].get("mean_with_penalty")
         if penalty is not None:

@@ -156,6 +156,8 @@ def open_run(
     run.say("flags: " + " ".join(f"{key}={value}" for key, value in sorted(config["flags"].items())))
     for line in data.summary:
         run.say(line)
+    if device.type == "cpu":
+        run.say("WARNING: NO CUDA DEVICE IS USED, too slow for full-size training")
     changed = " with uncommitted changes" if config["uncommitted_changes"] else ""
     run.say(f"network: {network}, {parameters:,} parameters; {config['device']}; commit {config['commit']}{changed}")
     return run, description

@@ -76,6 +76,8 @@ def describe_run(path: Path) -> Optional[Run]:
         f"batch {flags['batch_size']}, {patch}, seed {flags['seed']}, code {config['commit'][:10]}"
     )
     preset = flags.get("preset")
+    if preset:
+        training = f"preset {preset}, {training}"
     return Run(path, name, group, weights, folder, seed, config["method"], labelnum, preset, config, training)
 
 

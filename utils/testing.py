@@ -9,10 +9,9 @@ from typing import Callable, Sequence
 import torch
 
 from dataloaders.datasets import DatasetInfo, find_root, get_dataset
-from dataloaders.reading import list_hash
+from dataloaders.reading import file_hash, list_hash
 from dataloaders.training_data import open_volumes, require_list
 from dataloaders.volumes import VolumeDataset
-from utils.checkpoints import file_hash
 from utils.device import describe_device, pick_device, set_seed
 from utils.evaluation import evaluate
 from utils.options import dataset_names, positive

@@ -115,6 +115,7 @@ class Trainer:
             self._ensure_best()
             self.run.say(f"finished: {self.run.path} has its {self.done} iterations; nothing to do")
             return True
+        self._warn_of_no_validation()
         self.writer = SummaryWriter(str(self.run.path), purge_step=self.done)
         handlers = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         bar = tqdm(total=stop, initial=self.done, unit="it", disable=None, smoothing=0.05)
@@ -142,6 +143,16 @@ class Trainer:
             chosen = f"best validation Dice {self.best['val_dice']:.4f} at iteration {self.best['iteration']}"
         self.run.say(f"finished: {self.done} iterations, {chosen}; weights in {self.run.path}")
         return True
+
+    def _warn_of_no_validation(self) -> None:
+        stop, interval = self.args.max_iterations, self.args.val_interval
+        first = max(-(-self.val_start // interval), self.done // interval + 1) * interval
+        if first > stop and not self.best:
+            start = f", --val_start {self.val_start}" if self.val_start else ""
+            self.run.say(
+                f"WARNING: no validation in {stop} iterations, the first would come at {first} "
+                f"(--val_interval {interval}{start})"
+            )
 
     def _ensure_best(self) -> None:
         """A run without any validation has its last weights as the best."""

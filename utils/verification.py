@@ -10,7 +10,7 @@ from typing import Iterator, Mapping
 import numpy as np
 
 from dataloaders.errors import InputError
-from utils.checkpoints import file_hash
+from dataloaders.reading import file_hash
 from utils.reports import Results, read_results
 from utils.testing import MakePredictor, open_test_list, score_weights
 

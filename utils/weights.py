@@ -43,19 +43,27 @@ def load_weights(path: Path) -> Weights:
     return Weights(state, meta)
 
 
-def dataset_of(weights: Weights, path: Path, name: Optional[str], patch_size: Optional[Sequence[int]]) -> DatasetInfo:
+def dataset_of(
+    weights: Weights,
+    path: Path,
+    name: Optional[str],
+    root_path: Optional[str] = None,
+    patch_size: Optional[Sequence[int]] = None,
+) -> DatasetInfo:
     """What the weights were trained on, as the file describes it; the dataset's folder and lists are not needed.
 
-    A foreign file states nothing: then `name` is the dataset's, with its own patch or `patch_size`. Raises InputError
-    where neither says it, and where both do and differ.
+    A foreign file states nothing: then `name` is the dataset's, an own one's folder `root_path` or under $DATASET_HOME,
+    with its own patch or `patch_size`. Raises InputError where neither says it, and where both do and differ.
     """
     stated = stated_dataset(weights)
     if not stated:
         if name is None:
-            raise InputError(f"{path}: does not state its dataset; name it with --name")
-        info = get_dataset(name)
+            raise InputError(f"{path}: does not state its dataset; name it with --name (a run's best.pth states it)")
+        info = get_dataset(name, root_path)
         return replace(info, patch_size=tuple(patch_size or info.patch_size))
     check_name(stated, path, name)
+    if patch_size and list(patch_size) != list(stated["patch_size"]):
+        raise InputError(f"{path}: trained with the patch size {stated['patch_size']}; leave --patch_size out")
     known = DATASETS.get(stated["name"])
     stride = stated.get("stride") or (known.stride if known else None)
     return DatasetInfo(

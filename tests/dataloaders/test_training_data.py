@@ -60,6 +60,13 @@ def test_the_orientation_is_known_where_all_cases_state_the_same(own_phantom):
     assert load(root).orientation is None
 
 
+def test_a_run_without_unlabelled_cases_is_told_what_it_is(phantoms):
+    root, warning = phantoms("ACDC") / "ACDC", "WARNING: no case is unlabelled: only the supervised loss is trained"
+    every = {"labeled_cases": 6}
+    for flags, warned in (({}, False), (every, True), ({**every, "unlabelled": "off"}, False)):
+        assert any(warning in line for line in load(root, **flags).summary) is warned
+
+
 def test_a_batch_is_a_function_of_seed_iteration_and_position(phantoms):
     data = load(phantoms("ACDC") / "ACDC")
     batch = data.train[(7, [0, 5, 5, 60])]

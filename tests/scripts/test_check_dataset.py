@@ -306,6 +306,15 @@ def test_missing_scans_are_one_line_and_a_shorter_list_is_clean(own_phantom, che
     assert check("LA", root, "--train_list", str(tmp_path / "two.list"))[:2] == (0, [])
 
 
+def test_a_class_that_no_label_has_is_a_finding(acdc, check):
+    for path in acdc.rglob("*.h5"):
+        label = read(path, "label")
+        change(path, label=np.where(label == 2, 0, label))
+    code, findings, _ = check("ACDC", acdc)
+    assert code == 1 and len(findings) == 1
+    assert "train_slices.list: no label has a voxel of Myo (value 2); correct the classes, or the labels" in findings[0]
+
+
 def test_cases_that_a_protocol_labels(own_phantom, check):
     root = own_phantom("Synapse", train=4, shape=SHAPE)
     edit_list(root / "train_slices.list", lambda entries: [e for e in entries if not e.startswith("case0023")])

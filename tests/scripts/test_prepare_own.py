@@ -90,7 +90,7 @@ def test_the_same_command_goes_on_and_a_changed_description_does_not(tmp_path, s
     assert run(source, tmp_path, "--num_workers", 1) == 0
     describe(source, intensity=[0, 400])
     assert run(source, tmp_path) == 2 and contents(tmp_path / "Mine") == first
-    assert "there, but of another preparation; name another --out" in capsys.readouterr().err
+    assert "there, but of another preparation (min_max, window); name another --out" in capsys.readouterr().err
     describe(source, patch_size=[32, 32])  # the arrays are the same
     assert run(source, tmp_path) == 0
     changed = contents(tmp_path / "Mine")
@@ -104,6 +104,30 @@ def test_a_label_that_comes_later_is_taken_in(tmp_path, source, capsys):
     assert "5 with a label, 4 done before" in capsys.readouterr().out
     with h5py.File(file_of(tmp_path / "Mine", "p4")) as file:
         assert "label" in file
+
+
+def test_keys_that_are_not_used_and_a_source_that_is_not_there_are_named(tmp_path, source, capsys):
+    describe(source, voxel_size=2.0, numTraining=5)
+    assert run(source, tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "dataset.json: not used here: voxel_size, numTraining" in out
+    assert "told apart by the scans' names, 'patient' in dataset.json says otherwise" in out
+    assert run(tmp_path / "none", tmp_path) == 2
+    assert "--source" in capsys.readouterr().err
+
+
+def test_a_corrected_label_and_a_replaced_image_are_taken_in(tmp_path, source, capsys):
+    assert run(source, tmp_path) == 0
+    image, label = arrays("p4")
+    write_scan(source / "images" / "p4.nii.gz", image + 7 * label, PLAIN)
+    name = "p1_frame01"
+    write_label(source / "labels" / f"{name}.nii.gz", np.roll(arrays(name)[1], 1, axis=2), PLAIN)
+    assert run(source, tmp_path) == 0 and run(source, tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "3 done before" in out and "5 done before" in out
+    with h5py.File(file_of(tmp_path / "Mine", name)) as file:
+        expected = np.roll(arrays(name)[1], 1, axis=2)
+        assert np.array_equal(file["label"][()], expected if file["label"].ndim == 3 else expected[0])
 
 
 def test_a_scan_that_takes_anothers_name_is_refused(tmp_path, source, capsys):

@@ -70,6 +70,26 @@ def test_a_disk_that_is_full_in_the_middle_of_the_tensors_is_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "a.pth: no such file"),
+        ("folder", "a.pth: a folder, give a file in it .of a run its best.pth."),
+        ("not a scan, nor weights", "a.pth: damaged or not a file of plain tensors"),
+        ("<html></html>", "a.pth: damaged or not a file of plain tensors$"),
+    ],
+)
+def test_what_is_no_file_of_weights_is_one_line_without_unsafe_advice(tmp_path, content, message):
+    path = tmp_path / "a.pth"
+    if content == "folder":
+        path.mkdir()
+    elif content:
+        path.write_text(content)
+    with pytest.raises(InputError, match=message) as error:
+        load_tensors(path)
+    assert "\n" not in str(error.value) and "weights_only" not in str(error.value)
+
+
 class Evil:
     def __reduce__(self):
         return os.system, ("echo unsafe",)

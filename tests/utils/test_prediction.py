@@ -186,5 +186,7 @@ def test_an_own_dataset_needs_no_more_than_its_weights(tmp_path, fill):
     torch.save({"net": state, "dataset": stated(info, asdict(own), stride=None)}, path)
     with pytest.raises(InputError, match="give --stride"):
         load_model(path, 3, torch.device("cpu"), batch_size=2)
-    with pytest.raises(InputError, match="weights for 3-D data; use test_3d.py"):
+    with pytest.raises(InputError, match="trained with the patch size .16, 16, 16.; leave --patch_size out"):
+        load_model(path, 3, torch.device("cpu"), batch_size=2, patch_size=(32, 32, 32))
+    with pytest.raises(InputError, match="Mine is a 3-D dataset; use test_3d.py"):
         load_model(path, 2, torch.device("cpu"), batch_size=2)

@@ -97,8 +97,9 @@ def test_volumes_on_screen_and_in_the_table(tmp_path, acdc_weights, capsys):
     for index, name in enumerate(("RV", "Myo", "LV"), 1):
         millilitres = (label == index).sum() * 1.5 * 1.25 * 8 / 1000
         assert float(row[f"{name} ml"]) == pytest.approx(millilitres, rel=1e-5)
-        assert f"{name} {millilitres:.1f} ml" in said
-    assert "preparation as in training: name ACDC, min_max True, axes zyx" in said and "device: " in said
+        assert f"{name} {millilitres:.4g} ml" in said
+    assert "preparation as in training: min_max True, axes zyx" in said and "device: " in said
+    assert "axes: a scan is taken as it is stored" in said
     about = json.loads((out / "prediction.json").read_text())
     assert about["decides"]["dataset"] == "ACDC" and about["weights"] == str(acdc_weights)
 
@@ -141,7 +142,7 @@ def test_a_converter_that_stores_a_series_the_other_way_round_changes_nothing(tm
     converted = flip(read_scan(series), axes)
     write_scan(tmp_path / "in" / "converted.nii.gz", converted.array, converted.geometry)
     assert predict(acdc_weights, tmp_path / "in", "--out", tmp_path / "out", "--save_probabilities") == 0
-    assert "axes: LPS in training's files" in capsys.readouterr().out
+    assert "axes: training's scans lay LPS in their files" in capsys.readouterr().out
     for name in ("", "_probability_1"):
         one, other = (read_scan(tmp_path / "out" / f"{what}{name}.nii.gz") for what in ("series", "converted"))
         assert len(np.unique(one.array)) >= 4 and np.array_equal(flip(other, axes).array, one.array)
@@ -210,9 +211,29 @@ def test_nothing_is_overwritten(tmp_path, acdc_weights, capsys):
     (out / "a.nii.gz").unlink()
     assert predict(acdc_weights, source, "--out", out) == 0
     capsys.readouterr()
-    refused("predictions with another nms; name another --out", "--nms")
-    refused("predictions with another probabilities", "--save_probabilities")
+    refused("holds predictions with other --nms; name another --out", "--nms")
+    refused("holds predictions with other --save_probabilities", "--save_probabilities")
     refused(f"a.nii.gz is there, of {source}", source=scan(tmp_path / "other" / "a.nii.gz", 5))
+
+
+def test_a_scan_that_was_replaced_is_predicted_again(tmp_path, acdc_weights, capsys):
+    source, out = scan(tmp_path / "a.nii.gz"), tmp_path / "out"
+    for seed, again in ((0, False), (0, True), (5, False)):
+        scan(source, seed)
+        assert predict(acdc_weights, source, "--out", out) == 0
+        assert ("there already" in capsys.readouterr().out) is again
+    assert predict(acdc_weights, scan(tmp_path / "b.nii.gz", 5), "--out", tmp_path / "new") == 0
+    assert np.array_equal(array(out / "a.nii.gz"), array(tmp_path / "new" / "b.nii.gz"))
+
+
+def test_a_series_deep_in_an_export_is_found_and_two_are_not_guessed_at(tmp_path, acdc_weights, capsys):
+    hu = array(scan(tmp_path / "made.nii.gz"))
+    for number, series in enumerate(("pat1/study/series", "pat2/study/one", "pat2/study/two")):
+        write_slices(tmp_path / "in" / series, hu + number, spacing=SPACING)
+    assert predict(acdc_weights, tmp_path / "in", "--out", tmp_path / "out") == 1
+    assert "pat2: 2 folders in it hold DICOM slices" in capsys.readouterr().err
+    assert predict(acdc_weights, tmp_path / "in/pat1/study/series", "--out", tmp_path / "alone") == 0
+    assert np.array_equal(array(tmp_path / "out/pat1.nii.gz"), array(tmp_path / "alone/series.nii.gz"))
 
 
 def test_sources_that_are_none_or_ambiguous(tmp_path, acdc_weights, capsys):
@@ -262,12 +283,22 @@ def test_foreign_weights_need_the_datasets_name(tmp_path, acdc_weights, fill, ca
         (bare, test_2d, "Synapse", "parameters do not fit this network"),
         (bare, test_3d, "LA", "weights of a 2-D network, LA is 3-D"),
         (acdc_weights, test_2d, "Synapse", "weights of ACDC, not of Synapse"),
-        (acdc_weights, test_3d, None, "weights for 2-D data; use test_2d.py"),
+        (acdc_weights, test_3d, None, "ACDC is a 2-D dataset; use test_2d.py"),
     ):
         named = () if name is None else ("--name", name)
         assert predict(weights, source, "--out", tmp_path / "no", *named, script=script) == 2
         error = capsys.readouterr().err
         assert len(error.splitlines()) == 1 and message in error
+
+
+def test_foreign_weights_of_an_own_dataset_take_its_description(tmp_path, fill, capsys, monkeypatch):
+    monkeypatch.delenv("DATASET_HOME", raising=False)
+    described = {"name": "Mine", "dims": 2, "classes": ["a"], "patch_size": [32, 32], "intensity": [-50, 200]}
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    torch.save(fill(net_factory("unet", 1, 2), 3).state_dict(), tmp_path / "bare.pth")
+    flags = ("--name", "Mine", "--root_path", tmp_path, "--out", tmp_path / "out")
+    assert predict(tmp_path / "bare.pth", scan(tmp_path / "a.nii.gz"), *flags) == 0
+    assert "preparation as in training: orientation LPS, window (-50.0, 200.0)" in capsys.readouterr().out
 
 
 @pytest.fixture

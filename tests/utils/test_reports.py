@@ -156,6 +156,12 @@ def test_footnotes_name_rule_selection_and_penalty(results):
     assert "0, as in the releases" in footnotes([{**summarise(results, CLASSES, "release"), **about}])[1]
 
 
+def test_the_best_of_a_run_that_was_never_validated_was_not_chosen(results):
+    about = {"dataset": "ACDC", "nms": False, "run": "a best", "selection": "mean Dice on val.list", "val_dice": None}
+    notes = "\n".join(footnotes([{**summarise(results, CLASSES), **about}]))
+    assert "a best: not chosen, training ended before its first validation" in notes and "chosen by" not in notes
+
+
 @pytest.mark.parametrize("cases, marked", [(40, False), (39, True)])
 def test_another_number_of_cases_than_the_published_lists_is_marked(results, cases, marked):
     """Pancreas-CT as it is downloaded today lacks a test case, for example."""
