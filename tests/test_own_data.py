@@ -10,8 +10,10 @@ import sys
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from dataloaders.scans import read_scan, reorient
+from networks import net_factory
 from scripts import check_dataset, make_tables, prepare
 from scripts.make_phantom import make_scans
 
@@ -58,18 +60,28 @@ def test_the_readmes_example(example):
     assert summary["dataset"] == "MyACDC" and summary["classes"] == ["RV", "Myo", "LV"]
 
 
-def test_a_scan_gets_the_tests_own_label_map(example):
-    """The test's predictions lie in LPS, the label maps as each scan does: oblique, some of them turned around."""
+def test_a_scan_gets_the_tests_own_label_map(example, tmp_path, monkeypatch, fill):
+    """The test's predictions lie in LPS, the label maps as each scan does: oblique, some of them turned around.
+
+    By a run's weights file, but with a network whose label maps hold all classes.
+    """
     folder, _, _ = example
-    tested = sorted((folder / "runs/MyACDC/Ours_MT_4cases/seed_1337/test_best/predictions").glob("*.h5"))
+    weights = torch.load(folder / "runs/MyACDC/Ours_MT_4cases/seed_1337/best.pth", weights_only=True)
+    weights["net"] = fill(net_factory("unet_proj", 1, 4), 3).state_dict()
+    torch.save(weights, tmp_path / "best.pth")
+    monkeypatch.setenv("DATASET_HOME", str(folder / "own"))
+    assert call("test_2d", "--name", "MyACDC", "--output_dir", tmp_path) == 0
+    monkeypatch.delenv("DATASET_HOME")
+    images, masks = folder / "own/scans/images", tmp_path / "masks"
+    assert call("test_2d", "--predict", images, "--weights", tmp_path / "best.pth", "--out", masks) == 0
+    tested = sorted((tmp_path / "test_best/predictions").glob("*.h5"))
     assert len(tested) == 2
     for path in tested:
         with h5py.File(path) as file:
             expected = file["prediction"][()]
-        label = read_scan(folder / f"predictions/{path.stem}.nii.gz")
-        scan = read_scan(folder / f"own/scans/images/{path.stem}.nii.gz")
+        label, scan = read_scan(masks / f"{path.stem}.nii.gz"), read_scan(images / f"{path.stem}.nii.gz")
         assert label.geometry == scan.geometry and label.array.dtype == np.uint8
-        assert np.array_equal(reorient(label, "LPS").array, expected) and expected.any()
+        assert np.array_equal(reorient(label, "LPS").array, expected) and len(np.unique(expected)) == 4
 
 
 def test_the_other_scripts_pictures_and_tables_know_the_name(example, tmp_path, monkeypatch, capsys):
