@@ -66,7 +66,7 @@ class TrainingSet(Dataset):
 
     @property
     def num_bytes(self) -> int:
-        return self.images.nbytes + self.labels.nbytes
+        return sum(values.nelement() * values.element_size() for values in (self.images, self.labels))
 
     @property
     def device(self) -> torch.device:
