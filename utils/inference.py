@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from itertools import product
-from typing import Callable, Iterator, Optional, Sequence
+from typing import Callable, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -39,24 +39,29 @@ def predict_slices(net: nn.Module, image: np.ndarray, patch_size: Sequence[int],
 
     Each slice is nearest-zoomed to the patch, the arg-max of its logits zoomed back.
     """
+    return slices_and_scores(net, image, patch_size, batch_size, with_scores=False)[0]
+
+
+def slices_and_scores(
+    net: nn.Module, image: np.ndarray, patch_size: Sequence[int], batch_size: int = 24, with_scores: bool = True
+) -> Tuple[np.ndarray, Optional[torch.Tensor]]:
+    """The label map of `predict_slices` and, if asked for, the softmax behind it, from one pass of the network.
+
+    The softmax is zoomed back likewise: (C, Z, H, W) on the network's device, sum 1.
+    """
     with evaluating(net) as device:
-        labels = []
+        labels, scores = [], []
         for chunk in torch.from_numpy(image).to(device).split(batch_size):
             logits = finest_logits(net, nearest_zoom(chunk, patch_size)[:, None])
             labels.append(nearest_zoom(hard_label(logits, torch.uint8), image.shape[1:]))
-        return torch.cat(labels).cpu().numpy()
-
-
-def slice_scores(net: nn.Module, image: np.ndarray, patch_size: Sequence[int], batch_size: int = 24) -> torch.Tensor:
-    """The softmax behind `predict_slices`, zoomed back likewise: (C, Z, H, W) on the network's device, sum 1."""
-    with evaluating(net) as device:
-        scores = []
-        for chunk in torch.from_numpy(image).to(device).split(batch_size):
-            prob = finest_logits(net, nearest_zoom(chunk, patch_size)[:, None]).softmax(dim=1)
-            scores.append(nearest_zoom(prob, image.shape[1:]).transpose(0, 1))
+            if with_scores:
+                scores.append(nearest_zoom(logits.softmax(dim=1), image.shape[1:]).transpose(0, 1))
+        label = torch.cat(labels).cpu().numpy()
+        if not with_scores:
+            return label, None
         scores = torch.cat(scores, dim=1)
         scores[0] = 1 - scores[1:].sum(dim=0)  # the rows that the zoom leaves empty are background
-        return scores
+        return label, scores
 
 
 def window_starts(size: int, patch: int, stride: int) -> list[int]:

@@ -18,7 +18,7 @@ from dataloaders.datasets import DatasetInfo
 from dataloaders.errors import InputError
 from dataloaders.preparation import PREPARATIONS, Preparation, Prepared, crop_box, prepare, restore
 from dataloaders.scans import Scan, flip, flip_array
-from utils.inference import label_map, largest_objects, predict_slices, predict_volume, slice_scores, window_scores
+from utils.inference import label_map, largest_objects, predict_volume, slices_and_scores, window_scores
 from utils.weights import Weights, build_network, dataset_of, load_weights, stated_dataset
 
 
@@ -98,12 +98,11 @@ def load_model(
         raise InputError(f"{path}: {info.name} is a {info.dims}-D dataset; use test_{info.dims}d.py")
     preparation = preparation_of(weights, info, path)
     net = build_network(weights, info, path).to(device).eval()
-    orientation = stated_dataset(weights).get("orientation")
-    if dims == 2:
-        return Model(net, info, preparation, None, batch_size, nms, orientation=orientation)
-    stride = tuple(stride or info.stride)
-    if not all(stride):
+    stride = tuple(stride or info.stride) if dims == 3 else None
+    if stride and not all(stride):
         raise InputError(f"{path}: does not state the stride of its windows; give --stride")
+    # a preparation that turns every scan leaves nothing to turn around before it
+    orientation = None if preparation.orientation else stated_dataset(weights).get("orientation")
     return Model(net, info, preparation, stride, batch_size, nms, one_pass, orientation)
 
 
@@ -196,5 +195,4 @@ def _predict(model: Model, image: np.ndarray, with_scores: bool) -> Tuple[np.nda
     if model.info.dims == 3:
         scores = window_scores(model.net, image, patch, model.stride, model.batch_size)
         return label_map(scores), scores
-    label = predict_slices(model.net, image, patch, model.batch_size)
-    return label, slice_scores(model.net, image, patch, model.batch_size) if with_scores else None
+    return slices_and_scores(model.net, image, patch, model.batch_size, with_scores)

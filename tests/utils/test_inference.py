@@ -3,7 +3,14 @@ import pytest
 import torch
 
 from networks import net_factory
-from utils.inference import largest_objects, predict_slices, predict_volume, slice_scores, window_scores, window_starts
+from utils.inference import (
+    largest_objects,
+    predict_slices,
+    predict_volume,
+    slices_and_scores,
+    window_scores,
+    window_starts,
+)
 
 
 class Toy(torch.nn.Module):
@@ -85,8 +92,9 @@ def test_more_classes_by_arg_max():
 def test_slice_scores_are_those_behind_the_label_map(fill, shape):
     net = fill(net_factory("unet", 1, 4), 3).eval()
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
-    scores = slice_scores(net, image, (32, 32), batch_size=2)
+    own, scores = slices_and_scores(net, image, (32, 32), batch_size=2)
     label = predict_slices(net, image, (32, 32))
+    assert np.array_equal(own, label)
     assert scores.shape == (4, *shape) and torch.allclose(scores.sum(dim=0), torch.ones(shape), atol=1e-6)
     assert np.array_equal(scores.argmax(dim=0).numpy(), label) and len(np.unique(label)) == 4
 
