@@ -5,8 +5,6 @@ Source: docs/DATA.md, "Your own dataset".
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -15,7 +13,9 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 from dataloaders.datasets import case_of, volume_of
 from dataloaders.errors import InputError
 from dataloaders.own_datasets import OwnDataset
+from dataloaders.scans import scan_suffix
 from dataloaders.seeding import generator
+from dataloaders.writing import csv_text
 
 # (images, labels, whether they are for the test alone); nnU-Net's folders, or plain ones
 LAYOUTS = (
@@ -90,7 +90,7 @@ def _by_name(own: OwnDataset, folder: Path, folders: bool) -> Dict[str, List[Pat
     paths = defaultdict(list)
     visible = (path for path in folder.glob("*") if not path.name.startswith("."))
     for path in sorted(visible):
-        suffix = next((suffix for suffix in own.suffixes if path.name.lower().endswith(suffix)), "")
+        suffix = scan_suffix(path, own.suffixes)
         if path.is_dir() and folders:
             paths[path.name].append(path)
         elif path.is_file() and suffix:
@@ -179,11 +179,9 @@ def split_scans(scans: Sequence[OwnScan], shares: Sequence[int], seed: int) -> D
 
 def scan_table(scans: Dict[str, List[OwnScan]]) -> str:
     """As CSV: the name and list of each scan in the prepared dataset, its patient, and the files it came from."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["scan", "patient", "list", "image", "label"])
-    for role, of_role in scans.items():
-        for scan in of_role:
-            label = scan.label.name if scan.label else ""
-            writer.writerow([scan.volume, scan.patient, role, scan.image.name, label])
-    return text.getvalue()
+    rows = [
+        [scan.volume, scan.patient, role, scan.image.name, scan.label.name if scan.label else ""]
+        for role, of_role in scans.items()
+        for scan in of_role
+    ]
+    return csv_text([["scan", "patient", "list", "image", "label"], *rows])

@@ -17,7 +17,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -96,9 +96,10 @@ class Scan:
     path: Path
 
 
-def is_scan(path: Path) -> bool:
-    """Whether the name is that of a file `read_scan` reads."""
-    return Path(path).name.lower().endswith(SUFFIXES)
+def scan_suffix(path: Path, suffixes: Sequence[str] = SUFFIXES) -> str:
+    """The suffix, as it is spelt, by which a file is one that `read_scan` reads; "" for any other."""
+    name = Path(path).name
+    return next((name[-len(suffix) :] for suffix in suffixes if name.lower().endswith(suffix)), "")
 
 
 def is_nifti(path: Path) -> bool:
@@ -132,7 +133,7 @@ def read_scan(path: Path) -> Scan:
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir():
         image = _read_series(series_folder(path))
-    elif is_scan(path):
+    elif scan_suffix(path):
         image = _read_file(path)
     else:
         raise InputError(f"{path}: not a scan by its name, {', '.join(SUFFIXES)} or a folder of DICOM slices is needed")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Mapping, Optional
+from typing import Iterable, Iterator, Mapping, Optional, Sequence
 
 import h5py
 import numpy as np
@@ -45,6 +47,13 @@ def write_text(path: Path, text: str) -> None:
     """A whole text file."""
     with whole_file(path) as temporary:
         temporary.write_text(text)
+
+
+def csv_text(rows: Iterable[Sequence]) -> str:
+    """Rows as the text of a CSV file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def write_json(path: Path, data: dict) -> None:

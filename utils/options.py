@@ -219,13 +219,16 @@ def parse(
             f"--labeled_bs {args.labeled_bs} must be less than --batch_size {args.batch_size}: "
             "the rest of the batch is unlabelled"
         )
-    if args.patch_size:
-        text = f"--patch_size {' '.join(map(str, args.patch_size))}"
-        if len(args.patch_size) != info.dims:
-            parser.error(f"{text}: {info.name} needs {info.dims} numbers")
-        if any(size % 16 for size in args.patch_size):
-            parser.error(f"{text}: each must be divisible by 16")
+    if args.patch_size and len(args.patch_size) != info.dims:
+        parser.error(f"--patch_size {' '.join(map(str, args.patch_size))}: {info.name} needs {info.dims} numbers")
+    check_patch_size(parser, args.patch_size)
     return args
+
+
+def check_patch_size(parser: argparse.ArgumentParser, patch_size: Optional[Sequence[int]]) -> None:
+    """End with an error where a side of --patch_size, if it is given, does not suit the networks."""
+    if patch_size and any(size % 16 for size in patch_size):
+        parser.error(f"--patch_size {' '.join(map(str, patch_size))}: each must be divisible by 16")
 
 
 def preset_help(presets: Mapping[str, dict]) -> str:

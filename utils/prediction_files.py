@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import json
 import os
 import sys
@@ -18,10 +17,10 @@ import numpy as np
 from dataloaders.errors import InputError
 from dataloaders.preparation import Preparation
 from dataloaders.reading import file_hash
-from dataloaders.scans import SUFFIXES, Geometry, is_dicom, is_scan, read_scan, scan_hash, write_label, write_scan
-from dataloaders.writing import WriteError, write_json, write_text
+from dataloaders.scans import SUFFIXES, Geometry, is_dicom, read_scan, scan_hash, scan_suffix, write_label, write_scan
+from dataloaders.writing import WriteError, csv_text, write_json, write_text
 from utils.device import describe_device, pick_device, set_seed
-from utils.options import Parser, dataset_names
+from utils.options import Parser, check_patch_size, dataset_names
 from utils.prediction import Model, Prediction, load_model, predict_scan
 from utils.run_folder import command_line, environment
 
@@ -61,8 +60,7 @@ def parse_test_or_predict(parser: Parser, argv: Optional[Sequence[str]], dims: i
     given = [flag for flag in foreign if getattr(args, flag, None) != parser.get_default(flag)]
     if given:
         parser.error(f"{' '.join(f'--{flag}' for flag in given)}: {where} with --predict")
-    if args.patch_size and any(size % 16 for size in args.patch_size):
-        parser.error(f"--patch_size {' '.join(map(str, args.patch_size))}: each must be divisible by 16")
+    check_patch_size(parser, args.patch_size)
     if args.predict and not args.weights:
         parser.error("--predict needs --weights FILE")
     if not args.predict:
@@ -138,7 +136,7 @@ def find_scans(source: Path) -> Dict[str, Path]:
     paths = [source]
     if source.is_dir():
         inside = sorted(path for path in source.iterdir() if not path.name.startswith("."))
-        paths = [path for path in inside if is_scan(path) or (path.is_dir() and holds_dicom(path))]
+        paths = [path for path in inside if scan_suffix(path) or (path.is_dir() and holds_dicom(path))]
         if any(map(is_dicom, inside)):
             if paths:
                 raise InputError(f"--predict {source}: DICOM slices beside {paths[0].name}; give one of them")
@@ -162,8 +160,7 @@ def holds_dicom(folder: Path) -> bool:
 def scan_name(path: Path) -> str:
     """A scan's name without the suffix of its format."""
     name = Path(os.path.abspath(path)).name
-    ending = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
-    return name[: len(name) - len(ending)] if not path.is_dir() else name
+    return name if path.is_dir() else name[: len(name) - len(scan_suffix(path))]
 
 
 def description(args: argparse.Namespace, model: Model, device: str) -> dict:
@@ -226,6 +223,4 @@ class PredictionFolder:
             write_scan(self.path / f"{name}_probability_{index}.nii.gz", scores, geometry, like=path)
         write_label(self.target(name), prediction.label, geometry, like=path)
         self.rows[name] = [os.path.abspath(path), *(f"{volume:.6g}" for volume in volumes), content]
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows.values()])
-        write_text(self.path / "volumes.csv", text.getvalue())
+        write_text(self.path / "volumes.csv", csv_text([self.header, *self.rows.values()]))
