@@ -94,7 +94,7 @@ def show(what: str, times: dict[str, float], difference: float) -> None:
 def acdc_folder(args) -> Iterator[Path]:
     """ACDC's folder, or a phantom of it."""
     with tempfile.TemporaryDirectory() as folder:
-        yield Path(args.root_path or make_phantom("ACDC", Path(folder), 3, 1, 1, (4, 216, 256)))
+        yield Path(args.root_path or make_phantom("ACDC", Path(folder), train=3, val=1, test=1, shape=(4, 216, 256)))
 
 
 def bumpy(mask: np.ndarray, seed: int, strength: float = 0.15) -> np.ndarray:

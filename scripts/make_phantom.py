@@ -247,17 +247,44 @@ def case_names(info: DatasetInfo, train: int, val: int, test: int) -> dict[str, 
     return names
 
 
-def draw_cases(
-    info: DatasetInfo, role: str, names: Sequence[str], shape: Sequence[int], seed: int, few: int
-) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.random.Generator]]:
-    """Name, image, label and generator of each case of a role, `few` of the training in one style."""
-    for index, case in enumerate(names):
-        rng = generator(seed, "phantom", ("train", "val", "test").index(role), index)
-        style = draw_style(rng, shifted=role != "train" or index >= few * (2 if info.name == "ACDC" else 1))
-        yield (case, *draw_case(rng, info, shape, style), rng)
+class Drawn(NamedTuple):
+    """One case of a phantom, and the generator that drew it."""
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+    rng: np.random.Generator
 
 
 SHAPES = {2: (10, 72, 64), 3: (48, 48, 40)}  # of a volume, by the dataset's dimension
+
+
+def draw_roles(
+    info: DatasetInfo,
+    train: int = 6,
+    val: int = 2,
+    test: int = 2,
+    shape: tuple[int, int, int] | None = None,
+    seed: int = 0,
+    few: int = 2,
+) -> Iterator[tuple[str, list[str], Iterator[Drawn]]]:
+    """Role, names and cases of each list, one case after the other.
+
+    train, val, test: numbers of cases (patients with two frames each in ACDC; only ACDC has a validation list).
+    shape: of a volume, (Z, H, W) in 2-D datasets. few: cases at the list's head that share one style, as the labelled
+    part of a real study does; the others' styles differ.
+    """
+
+    def draw(role: str, names: Sequence[str]) -> Iterator[Drawn]:
+        for index, name in enumerate(names):
+            rng = generator(seed, "phantom", ("train", "val", "test").index(role), index)
+            style = draw_style(rng, shifted=role != "train" or index >= few * (2 if info.name == "ACDC" else 1))
+            yield Drawn(name, *draw_case(rng, info, shape or SHAPES[info.dims], style), rng)
+
+    for role, names in case_names(info, train, val, test).items():
+        yield role, names, draw(role, names)
+
+
 # For each layout: path templates of slices and volumes, a slice's name, and the folder and names of the lists.
 LAYOUTS = {
     "h5": ("data/slices/{id}.h5", None, "{case}_slice_{z:03d}", "{role}.list"),
@@ -266,32 +293,19 @@ LAYOUTS = {
 LIST_ROLES = {"h5": {"train": "train_slices"}, "transunet": {"test": "test_vol"}}
 
 
-def make_phantom(
-    name: str,
-    out: Path,
-    train: int = 6,
-    val: int = 2,
-    test: int = 2,
-    shape: tuple[int, int, int] | None = None,
-    seed: int = 0,
-    layout: str = "h5",
-    few: int = 2,
-) -> Path:
-    """Write a phantom of the dataset `name` under `out` and return its folder.
+def make_phantom(name: str, out: Path, layout: str = "h5", **cases) -> Path:
+    """Write a phantom of the dataset `name` under `out` and return its folder. cases: as `draw_roles` takes them.
 
-    train, val, test: numbers of cases (patients with two frames each in ACDC; only ACDC has a validation list).
-    shape: of a volume, (Z, H, W) in 2-D datasets. few: cases at the list's head that share one style, as the labelled
-    part of a real study does; the others' styles differ. layout "transunet": Synapse as TransUNet distributes it.
+    layout "transunet": Synapse as TransUNet distributes it.
     """
     info = get_dataset(name)
     root = Path(out) / info.folders[0]
-    shape = shape or SHAPES[info.dims]
     slice_path, volume_path, slice_name, list_name = LAYOUTS[layout]
     first, slice_name = (1, "{case}_slice_{z}") if info.name == "ACDC" else (0, slice_name)
     roles = LIST_ROLES[layout] if info.dims == 2 else {}
-    for role, names in case_names(info, train, val, test).items():
+    for role, names, drawn in draw_roles(info, **cases):
         entries = []
-        for case, image, label, rng in draw_cases(info, role, names, shape, seed, few):
+        for case, image, label, rng in drawn:
             if info.dims == 3 or role != "train":
                 write_case(root / (volume_path or info.volume_paths[0]).format(id=case), image, label)
                 entries.append(case)
@@ -301,31 +315,19 @@ def make_phantom(
                 write_case(root / slice_path.format(id=entries[-1]), image[z], label[z])
         if names:
             path = root / list_name.format(role=roles.get(role, role))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(entry + "\n" for entry in entries))
+            write_text(path, "".join(entry + "\n" for entry in entries))
     return root
 
 
-def make_scans(
-    name: str,
-    out: Path,
-    train: int = 6,
-    val: int = 2,
-    test: int = 2,
-    shape: tuple[int, int, int] | None = None,
-    seed: int = 0,
-    few: int = 2,
-) -> Path:
+def make_scans(name: str, out: Path, **cases) -> Path:
     """The cases of `make_phantom` as scans in out/images and out/labels, with a dataset.json; returns `out`.
 
     Every other training case has no label. Voxels are of odd sizes, axes oblique and, in every other scan, stored the
     other way round in x and y. The dataset's name is that of the phantom with My before it.
     """
     info, out = get_dataset(name), Path(out)
-    shape = shape or SHAPES[info.dims]
-    for role, names in case_names(info, train, val, test).items():
+    for role, names, drawn in draw_roles(info, **cases):
         bare = sorted({case.split("_frame")[0] for case in names})[1::2] if role == "train" else ()
-        drawn = draw_cases(info, role, names, shape, seed, few)
         for index, (case, image, label, rng) in enumerate(drawn):
             arrays = [from_axes(array, "zyx" if info.dims == 2 else "xyz") for array in (image, label)]
             geometry = draw_geometry(rng, arrays[0].shape[::-1], thick=4.0 if info.dims == 2 else 1.5)
@@ -334,8 +336,8 @@ def make_scans(
             write_scan(out / "images" / f"{case}.nii.gz", np.rint(500 * arrays[0]).astype(np.int16), geometry)
             if case.split("_frame")[0] not in bare:
                 write_label(out / "labels" / f"{case}.nii.gz", arrays[1], geometry)
-    described = {"name": f"My{name}", "dims": info.dims, "classes": info.classes}
-    described.update(patch_size=[size // 16 * 16 for size in shape[-info.dims :]])
+            patch_size = [size // 16 * 16 for size in image.shape[-info.dims :]]  # the same for all
+    described = {"name": f"My{name}", "dims": info.dims, "classes": info.classes, "patch_size": patch_size}
     described.update(intensity="min-max" if info.dims == 2 else "z-score")
     write_text(out / DESCRIPTION, json.dumps(described) + "\n")
     return out
@@ -380,15 +382,11 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if args.layout == "transunet" and args.name != "Synapse":
         parser.error("--layout transunet is Synapse's")
+    cases = {key: getattr(args, key) for key in ("train", "val", "test", "shape", "seed", "few")}
     if args.layout == "nifti":
-        sizes = args.train, args.val, args.test, args.shape
-        print(
-            f"scans in {make_scans(args.name, args.out, *sizes, args.seed, args.few)}/: images, labels, {DESCRIPTION}"
-        )
+        print(f"scans in {make_scans(args.name, args.out, **cases)}/: images, labels, {DESCRIPTION}")
         return
-    root = make_phantom(
-        args.name, args.out, args.train, args.val, args.test, args.shape, args.seed, args.layout, args.few
-    )
+    root = make_phantom(args.name, args.out, args.layout, **cases)
     print(f"phantom of {args.name} in {root}: export DATASET_HOME={args.out}")
 
 

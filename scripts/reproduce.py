@@ -130,7 +130,8 @@ def prepare_data(args: argparse.Namespace, jobs: list[Job]) -> None:
         home = Path(args.output_dir) / "phantoms"
         if not (home / get_dataset(name).folders[0] / "test.list").exists():  # what is written last
             train, val, test, shape = SMOKE_PHANTOMS[name]
-            print(f"phantoms of {name} in {make_phantom(name, home, train, val, test, shape)}", flush=True)
+            root = make_phantom(name, home, train=train, val=val, test=test, shape=shape)
+            print(f"phantoms of {name} in {root}", flush=True)
 
 
 def dry_run(jobs: list[Job]) -> int:
@@ -190,7 +191,6 @@ def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, 
     blocks = make_blocks(settings)
     print("\n" + as_text(blocks))
     base = Path(args.output_dir) / "tables" / "_".join(args.targets)
-    base.parent.mkdir(parents=True, exist_ok=True)
     for format, suffix in SUFFIXES.items():
         write_text(base.with_suffix(suffix), render(blocks, format))
         print(f"{format}: {base.with_suffix(suffix)}")
