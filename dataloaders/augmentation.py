@@ -85,11 +85,12 @@ def weak_index_maps(
     grids = [np.stack([nearest_indices(turned[axis], size[axis]) for *_, turned in motions]) for axis in range(2)]
     rows, columns = (to_device(grid, device) for grid in grids)
     numbers = np.array([[*offset, *matrix.ravel(), *shape] for (matrix, offset, _), shape in zip(motions, shapes)])
+    rotated = any(draw.angle is not None for draw in draws)
     inside = None
-    if any((grid < 0).any() for grid in grids) or any(draw.angle is not None for draw in draws):
+    if rotated or any((grid < 0).any() for grid in grids):
         inside = (rows >= 0)[:, :, None] & (columns >= 0)[:, None, :]  # scipy's zoom leaves some last rows empty
         rows, columns = rows.clamp_(min=0), columns.clamp_(min=0)
-    if all(draw.angle is None for draw in draws):  # whole numbers, so that index = start + a * row + b * column
+    if not rotated:  # whole numbers, so that index = start + a * row + b * column
         start_row, start_column, *steps, _, width = numbers.astype(np.int32).T
         steps = start_row * width + start_column, steps[0] * width + steps[2], steps[1] * width + steps[3]
         start, a, b = (to_device(step, device)[:, None] for step in steps)

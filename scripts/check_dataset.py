@@ -25,7 +25,6 @@ sys.path.insert(
 
 from dataloaders.checked_lists import ROLES, CheckedList, Finding, read_lists  # noqa: E402
 from dataloaders.datasets import DatasetInfo, case_of, find_root, get_dataset  # noqa: E402
-from dataloaders.errors import InputError  # noqa: E402
 from dataloaders.findings import all_findings, labelled_by_protocol  # noqa: E402
 from dataloaders.inspection import Facts, inspect, middle_two  # noqa: E402
 from dataloaders.writing import write_text  # noqa: E402
@@ -174,10 +173,7 @@ def main(argv=None):
     page = render_sheet(
         f"{info.name}: {verdict}", info.classes, table, lines, make_sections(info, lists, findings, thumbnails)
     )
-    try:
-        write_text(args.out, page)
-    except OSError as error:
-        raise InputError(f"--out {args.out}: cannot write the page ({error})") from error
+    write_text(args.out, page)
     print(f"{verdict}: {files} files of {len(lists)} lists; page: {args.out}")
     return 1 if number else 0
 

@@ -50,7 +50,6 @@ def main(argv=None):
     if args.out is None:
         print(text, end="")
     else:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         write_text(args.out, text)
         print(f"{args.format}: {args.out}")
     return 0
