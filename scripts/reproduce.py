@@ -7,6 +7,7 @@
     python scripts/reproduce.py spc-acdc --gpus 4                       # four rows at a time on this machine's GPUs
     python scripts/reproduce.py spc-acdc --launcher slurm --gpus 4 --slurm slurm_partition=gpu
     python scripts/reproduce.py spc-acdc --smoke                        # every row in little, on phantoms
+    python scripts/reproduce.py acdc-small --seeds 3                    # real ACDC at a size that a CPU bears
     python scripts/reproduce.py --verify runs/ACDC/Ours_MT_5/seed_1337  # is the table what these weights give?
 
 Each row is the train script's own command, then the test script's; the rows are declared in scripts/rows.py. What is
@@ -117,7 +118,7 @@ def plan(args: argparse.Namespace) -> list[Job]:
                 info = get_dataset(row.dataset)
                 extra = tuple(f"{SMOKE_FLAGS[info.dims]} {SMOKE_FLAGS[row.script]}".split())
                 root = str(Path(args.output_dir) / "phantoms" / info.folders[0])
-            jobs.append(Job(row, seed, args.output_dir, extra, root))
+            jobs.append(Job(row, seed, str(Path(args.output_dir) / row.folder), extra, root))
     return jobs
 
 
