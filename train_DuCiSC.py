@@ -6,7 +6,7 @@ Paper: IEEE TMI 2025, arXiv 2507.21440. What is computed, number by number: docs
     export DATASET_HOME=/data                                          # holds LA/, Pancreas/, ACDC/
     python train_DuCiSC.py --name LA --labelnum 8 --gpu 0              # 8 of 80 scans labelled, the paper's setting
     python train_DuCiSC.py --name Pancreas --labelnum 12 --gpu 0
-    python train_DuCiSC.py --name ACDC --labelnum 5                    # 2-D; no released code: our reading of the paper
+    python train_DuCiSC.py --name ACDC --labelnum 5                    # 2-D: our reading of the paper
     python train_DuCiSC.py --name LA --labelnum 8 --max_iterations 1500 --warmup_iterations 1000 \
         --base_lr 0.03 --patch_size 48 48 32 --protocol holdout --val_stride 48 32    # a small run on a CPU
 
@@ -21,6 +21,7 @@ from typing import Sequence
 import torch
 import torch.nn.functional as F
 
+from dataloaders.datasets import get_dataset
 from dataloaders.seeding import generator
 from dataloaders.training_data import load_training_data
 from networks import net_factory
@@ -61,12 +62,23 @@ PRESETS = {
     "num-proto-3": {"num_proto": 3},
     "num-proto-4": {"num_proto": 4},
 }
-NOTE_2D = "DuCiSC in 2-D is our reading of the paper: its release has no code for it (docs/METHODS.md section 4)"
 # The paper's settings by the data's dimension.
 DEFAULTS = {
-    2: {"batch_size": 24, "labeled_bs": 12, "max_iterations": 30000, "val_start": 200},
-    3: {"batch_size": 4, "labeled_bs": 2, "max_iterations": 15000, "val_start": 800},
+    2: {"batch_size": 24, "labeled_bs": 12, "max_iterations": 30000, "val_start": 200, "net": "unet_ds"},
+    3: {"batch_size": 4, "labeled_bs": 2, "max_iterations": 15000, "val_start": 800, "net": "ducisc"},
 }
+
+
+def note_2d(net: str, proto_features: str) -> str:
+    """What every log and table says of a 2-D run."""
+    origin = {
+        "unet_ds": f"the release's compiled network (unet_ds), prototypes from {proto_features} features",
+        "ducisc": "the V-Net with 2-D convolutions (ducisc), not the release's 2-D network",
+    }[net]
+    return (
+        "DuCiSC in 2-D: no training script was released, the objective for several classes is our reading of the "
+        f"paper; {origin} (docs/METHODS.md section 4)"
+    )
 
 
 def parse_args(argv=None):
@@ -74,6 +86,15 @@ def parse_args(argv=None):
     add_data_flags(parser, dims=(3, 2), labelnum=8)
     add_training_flags(parser, DEFAULTS)
     group = parser.add_argument_group("method")
+    group.add_argument(
+        "--net", choices=("unet_ds", "ducisc"),
+        help="network: in 2-D unet_ds, the release's, or ducisc, a V-Net; in 3-D ducisc (default: unet_ds in 2-D)",
+    )  # fmt: skip
+    group.add_argument(
+        "--proto_features", choices=("encoder", "decoder"), default="encoder",
+        help="features of unet_ds that prototypes are taken from: the encoder's, as the released network hands them "
+        "out, or the inputs of its four heads, as the paper's figure shows; our reading (default: %(default)s)",
+    )  # fmt: skip
     group.add_argument(
         "--warmup_iterations", type=not_negative, default=2000,
         help="iterations with the supervised term alone and thresholds at rest; a small run makes it small "
@@ -112,7 +133,12 @@ def parse_args(argv=None):
     )  # fmt: skip
     group.add_argument("--val_cases", type=positive, metavar="N", help="validate on the first N cases (default: all)")
     add_run_flags(parser, PRESETS, val_start=True)
-    return parse(parser, PRESETS, argv, DEFAULTS)
+    args = parse(parser, PRESETS, argv, DEFAULTS)
+    if args.net == "unet_ds" and get_dataset(args.name, args.root_path).dims == 3:
+        parser.error("--net unet_ds: a 2-D network; in 3-D leave --net out")
+    if args.net == "ducisc" and args.proto_features != "encoder":
+        parser.error("--proto_features decoder: only for --net unet_ds; ducisc hands out its summed-skip features")
+    return args
 
 
 def resize_like(values: torch.Tensor, logits: Sequence[torch.Tensor], mode: str) -> list[torch.Tensor]:
@@ -193,7 +219,8 @@ def compute_losses(
 
     # prototypes of the labelled region aligned with those of the unlabelled and of the fused one
     def prototypes(feats, masks):
-        return [region_prototypes(feat, mask) for feat, mask in zip(feats[::-1][:num_proto], masks)]
+        feats = feats[: len(masks)][::-1]  # those of the scales that have logits, coarse to fine
+        return [region_prototypes(feat, mask) for feat, mask in zip(feats[:num_proto], masks)]
 
     protos_l = prototypes(feats_l, masks_l)
     loss_proto_lu = alignment_loss(protos_l, prototypes(feats_u, masks_u))
@@ -244,15 +271,17 @@ def main(argv=None):
     num_l = args.labeled_bs if data.unlabelled else num_images  # nothing unlabelled: both halves are labelled
 
     student, teacher = (
-        place(net_factory("ducisc", 1, data.info.num_classes, data.info.dims), device, args) for _ in range(2)
+        place(net_factory(args.net, 1, data.info.num_classes, data.info.dims), device, args) for _ in range(2)
     )
+    if args.net == "unet_ds":
+        student.feature_source = args.proto_features
     teacher.requires_grad_(False)
     thresholds = ConfidenceThresholds(data.info.num_classes, fixed=args.threshold).to(device)
     optimizer = make_sgd(student, args)
-    run, description = open_run(args, METHOD, "ducisc", data, student, device)
+    run, description = open_run(args, METHOD, args.net, data, student, device)
     if data.info.dims == 2:
-        run.say(NOTE_2D)
-        description["note"] = NOTE_2D
+        description["note"] = note_2d(args.net, args.proto_features)
+        run.say(description["note"])
 
     losses = compiled(compute_losses, args, device)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from networks.unet import UNet, UNetProj
+from networks.unet import UNet, UNetDS, UNetProj
 from networks.vnet import DuCiSCNet, VNet
 
-NETWORKS = {"unet": UNet, "unet_proj": UNetProj, "vnet": VNet, "ducisc": DuCiSCNet}
+NETWORKS = {"unet": UNet, "unet_proj": UNetProj, "unet_ds": UNetDS, "vnet": VNet, "ducisc": DuCiSCNet}
 
 
 def net_factory(net_type: str, in_channels: int = 1, num_classes: int = 4, dims: int | None = None) -> nn.Module:

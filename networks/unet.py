@@ -1,7 +1,8 @@
-"""2-D U-Net of the SSL4MIS family, plain (`unet`) and with SPC's projection head (`unet_proj`).
+"""2-D U-Net of the SSL4MIS family: plain (`unet`), with SPC's projection head (`unet_proj`), and with an output at each
+of the decoder's four scales (`unet_ds`, DuCiSC in 2-D).
 
 Attribute names fix the names of the parameters: checkpoints of this family load with strict=True.
-Source: docs/METHODS.md section 1.
+Source: docs/METHODS.md sections 1 and 4.
 """
 
 from __future__ import annotations
@@ -72,20 +73,51 @@ class Encoder(nn.Module):
         return feats
 
 
-class Decoder(nn.Module):
+class UpPath(nn.Module):
+    """Four up blocks: from the encoder's five levels to the blocks' outputs, coarse to fine (128 ... 16 channels)."""
+
+    def __init__(self):
+        super().__init__()
+        for level in range(1, 5):
+            self.add_module(f"up{level}", UpBlock(CHANNELS[5 - level], CHANNELS[4 - level]))
+
+    def outputs(self, feats: list[torch.Tensor]) -> list[torch.Tensor]:
+        outputs = [feats[-1]]
+        for up, skip in zip((self.up1, self.up2, self.up3, self.up4), reversed(feats[:-1])):
+            outputs.append(up(outputs[-1], skip))
+        return outputs[1:]
+
+
+class Decoder(UpPath):
     """From the five levels to (logits B,C,H,W; features B,16,H,W before the output convolution)."""
 
     def __init__(self, num_classes: int):
         super().__init__()
-        for level in range(1, 5):
-            self.add_module(f"up{level}", UpBlock(CHANNELS[5 - level], CHANNELS[4 - level]))
         self.out_conv = nn.Conv2d(CHANNELS[0], num_classes, kernel_size=3, padding=1)
 
     def forward(self, feats: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        x = feats[-1]
-        for up, skip in zip((self.up1, self.up2, self.up3, self.up4), reversed(feats[:-1])):
-            x = up(x, skip)
+        x = self.outputs(feats)[-1]
         return self.out_conv(x), x
+
+
+class DeepDecoder(UpPath):
+    """From the five levels to (logits at scales 1/8, 1/4, 1/2, 1; the features behind them), both coarse to fine."""
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        for head in range(1, 5):
+            self.add_module(f"out_conv{head}", nn.Conv2d(CHANNELS[4 - head], num_classes, kernel_size=1))
+
+    def forward(self, feats: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        outputs = self.outputs(feats)
+        heads = (self.out_conv1, self.out_conv2, self.out_conv3, self.out_conv4)
+        return [head(x) for head, x in zip(heads, outputs)], outputs
+
+
+def check_size(x: torch.Tensor) -> None:
+    """Raise ValueError for images (B, C, H, W) that four max-pools would not halve evenly."""
+    if x.shape[-1] % 16 or x.shape[-2] % 16:
+        raise ValueError(f"height and width must be divisible by 16, got {tuple(x.shape[-2:])}")
 
 
 class UNet(nn.Module):
@@ -100,8 +132,7 @@ class UNet(nn.Module):
         self.decoder = Decoder(num_classes)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if x.shape[-1] % 16 or x.shape[-2] % 16:
-            raise ValueError(f"height and width must be divisible by 16, got {tuple(x.shape[-2:])}")
+        check_size(x)
         return self.decoder(self.encoder(x))
 
 
@@ -124,3 +155,26 @@ class UNetProj(UNet):
             nn.Conv2d(width, width, kernel_size=1, bias=False),
             nn.BatchNorm2d(width, affine=False),
         )
+
+
+class UNetDS(nn.Module):
+    """`unet` with deep supervision, the 2-D network of DuCiSC's release: a 1x1 head on the output of each up block.
+
+    (B, in_channels, H, W) -> (logits at scales 1/8, 1/4, 1/2, 1: coarse to fine; features, fine to coarse). The
+    features are the encoder's five levels (16 ... 256 channels), as the release hands them out; with
+    `feature_source = "decoder"` the inputs of the four heads (16 ... 128 channels). H and W must be divisible by 16:
+    raises ValueError otherwise.
+    """
+
+    feature_source = "encoder"
+
+    def __init__(self, in_channels: int = 1, num_classes: int = 4):
+        super().__init__()
+        self.encoder = Encoder(in_channels)
+        self.decoder1 = DeepDecoder(num_classes)
+
+    def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        check_size(x)
+        feats = self.encoder(x)
+        logits, outputs = self.decoder1(feats)
+        return logits, feats if self.feature_source == "encoder" else outputs[::-1]

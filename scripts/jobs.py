@@ -28,7 +28,7 @@ from dataloaders.errors import InputError
 from dataloaders.reading import file_hash
 from scripts.rows import Row
 from utils.checkpoints import load_tensors
-from utils.run_folder import differences, read_metrics, run_path
+from utils.run_folder import differences, read_metrics, recorded_flags, run_path
 
 ROOT = Path(__file__).resolve().parent.parent
 # Flags that set what an iteration costs; an estimate takes only runs that agree in them.
@@ -115,7 +115,7 @@ class Job:
         """The iterations that this stage's last weights have; 0 where there are none of these flags."""
         try:
             config = json.loads((stage.folder / "config.json").read_text())
-            if next(differences(config["flags"], vars(self.args)), None) is not None:
+            if next(differences(recorded_flags(config, vars(self.args)), vars(self.args)), None) is not None:
                 return 0  # another run's folder: the train script refuses it by name
             iteration = load_tensors(stage.folder / "last.pth")["iteration"]
         except (OSError, ValueError, KeyError, InputError):

@@ -191,14 +191,14 @@ def plain_bcp(student, teacher, memory_w, memory_s, image_w, image_s, label_l, l
 
 
 def plain_ducisc(student, teacher, tau, volume_l, volume_u, label_l, weight):
-    """The five undivided terms of a DuCiSC step after the warm-up, two classes. docs/METHODS.md section 4.
+    """The five undivided terms of a DuCiSC step after the warm-up, two classes, 2-D or 3-D. docs/METHODS.md section 4.
 
     tau (4, 2): the thresholds of this step. Returns supervised, consistency, fused and the two alignments.
     """
     nn = torch.nn.functional
     logits_l, feats_l = student(volume_l)
     logits_u, feats_u = student(volume_u)
-    weight = weight.reshape(-1, 1, 1, 1, 1)
+    weight = weight.reshape(-1, *[1] * (volume_l.ndim - 1))
     with torch.no_grad():
         logits_t, _ = teacher(volume_u)
     logits_f, feats_f = student(weight * volume_l + (1 - weight) * volume_u)
@@ -213,7 +213,7 @@ def plain_ducisc(student, teacher, tau, volume_l, volume_u, label_l, weight):
         pseudo = prob_t.argmax(dim=1)
         hard_u = nn.one_hot(pseudo, 2).movedim(-1, 1).float()
         certain = ((prob_t[:, 0] > tau[scale, 0]) | (prob_t[:, 1] > tau[scale, 1])).float()
-        mixed = nn.interpolate(soft, size=size, mode="trilinear")
+        mixed = nn.interpolate(soft, size=size, mode={4: "bilinear", 5: "trilinear"}[soft.ndim])
         prob_l, prob_u, prob_f = (logits[scale].softmax(dim=1) for logits in (logits_l, logits_u, logits_f))
         terms[0].append((nn.cross_entropy(logits_l[scale], label) + plain_dice(prob_l, hard_l, None, True)) / 2)
         ce = nn.cross_entropy(logits_u[scale], pseudo, reduction="none")
@@ -227,7 +227,7 @@ def plain_ducisc(student, teacher, tau, volume_l, volume_u, label_l, weight):
             regions = []
             for number in range(2):
                 means = [
-                    (feat[i] * mask[i, number]).sum(dim=(1, 2, 3)) / mask[i, number].sum() for i in range(len(feat))
+                    (feat[i] * mask[i, number]).flatten(1).sum(dim=1) / mask[i, number].sum() for i in range(len(feat))
                 ]
                 regions.append(torch.stack(means).mean(dim=0))
             protos.append(torch.stack(regions))

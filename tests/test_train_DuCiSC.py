@@ -180,6 +180,8 @@ def refused(capsys, function, *flags):
 
 
 def test_refusals(home, own_phantom, tmp_path, capsys):
+    assert "--net unet_ds: a 2-D network" in refused(capsys, main, "--net", "unet_ds")
+    assert "only for --net unet_ds" in refused(capsys, main, "--proto_features", "decoder")
     flags = [*SMALL, "--output_dir", str(tmp_path / "runs")]
     assert "--patch_size 24 16 16: each must be divisible by 16" in refused(
         capsys, main, *flags, "--patch_size", "24", "16", "16"
@@ -241,23 +243,20 @@ def test_published_and_neighbours_rows(whole_run, home, tmp_path, capsys):
     )
 
 
-def test_two_dimensions(phantoms, tmp_path, monkeypatch, capsys):
-    """Multi-class ACDC: the same script, objective and network with 2-D convolutions."""
+@pytest.mark.parametrize(
+    "extra, network, words",
+    [
+        ("", "unet_ds", "the release's compiled network (unet_ds), prototypes from encoder features"),
+        ("--proto_features decoder", "unet_ds", "prototypes from decoder features"),
+        ("--net ducisc", "ducisc", "not the release's 2-D network"),
+    ],
+)
+def test_two_dimensions(phantoms, tmp_path, monkeypatch, capsys, extra, network, words):
+    """Multi-class ACDC: the same script and objective, on the release's 2-D network or on the V-Net."""
     monkeypatch.setenv("DATASET_HOME", str(phantoms("ACDC")))
     flags = "--name ACDC --labeled_cases 2 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --num_workers 0".split()
-    flags += [
-        "--warmup_iterations",
-        "1",
-        "--max_iterations",
-        "4",
-        "--val_interval",
-        "2",
-        "--val_start",
-        "2",
-        "--log_interval",
-        "1",
-    ]
-    assert main([*flags, "--output_dir", str(tmp_path)]) == 0
+    flags += "--warmup_iterations 1 --max_iterations 4 --val_interval 2 --val_start 2 --log_interval 1".split()
+    assert main([*flags, *extra.split(), "--output_dir", str(tmp_path)]) == 0
     run = folder(tmp_path, dataset="ACDC")
     rows = [row for row in rows_of(run) if "loss/total" in row]
     assert {f"monitor/threshold_scale{s}_class{c}" for s in range(4) for c in range(4)} <= set(rows[-1])
@@ -267,6 +266,29 @@ def test_two_dimensions(phantoms, tmp_path, monkeypatch, capsys):
     assert test_2d.main(["--name", "ACDC", "--output_dir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "DuCiSC_2cases seed_1337 best" in out and "our reading" in out
+    assert weights(run / "best.pth")["network"] == network and words in out
+    assert main([*flags, *extra.split(), "--output_dir", str(tmp_path)]) == 0  # nothing to do
+    other = "" if network == "ducisc" else "--net ducisc"
+    with pytest.raises(SystemExit):
+        main([*flags, *other.split(), "--output_dir", str(tmp_path)])
+    assert "--net" in capsys.readouterr().err
+
+
+def test_a_2d_run_from_before_net_is_resumed_on_its_network_only(phantoms, tmp_path, monkeypatch, capsys):
+    """Such a run's config.json names its network, the V-Net, but no --net."""
+    monkeypatch.setenv("DATASET_HOME", str(phantoms("ACDC")))
+    flags = "--name ACDC --labeled_cases 2 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --num_workers 0".split()
+    flags += ["--max_iterations", "1", "--output_dir", str(tmp_path)]
+    assert main([*flags, "--net", "ducisc"]) == 0
+    path = folder(tmp_path, dataset="ACDC") / "config.json"
+    config = json.loads(path.read_text())
+    for flag in ("net", "proto_features"):
+        del config["flags"][flag]
+    path.write_text(json.dumps(config))
+    with pytest.raises(SystemExit):
+        main(flags)
+    assert "this run was made with --net = ducisc, now it is unet_ds" in capsys.readouterr().err
+    assert main([*flags, "--net", "ducisc"]) == 0
 
 
 def test_two_dimensions_with_nine_classes(phantoms, tmp_path, monkeypatch):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from plain import plain_ducisc
 
+from networks import net_factory
 from train_DuCiSC import compute_losses
 from utils.losses import foreground_dice_loss
 from utils.thresholds import ConfidenceThresholds
@@ -26,8 +28,8 @@ class Canned:
 
 def answer(rng, num_classes, sharpness=1.0):
     logits = [torch.tensor(sharpness * rng.standard_normal((2, num_classes, s, s)), requires_grad=True) for s in SIZES]
-    feats = [torch.tensor(rng.standard_normal((2, 3, s, s)), requires_grad=True) for s in SIZES[::-1]]
-    return logits, feats
+    feats = [torch.tensor(rng.standard_normal((2, 3, s, s)), requires_grad=True) for s in (*SIZES[::-1], 1)]
+    return logits, feats  # fine to coarse; the last, as the fifth level of an encoder, has no logits
 
 
 def softmax(logits):
@@ -89,7 +91,7 @@ def test_every_term(num_classes):
     loss, terms = compute_losses(Canned(outputs), Canned([teacher]), thresholds, volume, volume, label, lam, True)
 
     logits = [[scale.detach().numpy() for scale in logits] for logits, _ in outputs]
-    feats = [[scale.detach().numpy() for scale in feats][::-1] for _, feats in outputs]  # coarse to fine
+    feats = [[scale.detach().numpy() for scale in feats][3::-1] for _, feats in outputs]  # coarse to fine
     probs_t = [softmax(scale.detach().numpy()) for scale in teacher[0]]
     labels_l = [label.numpy()[:, :: 16 // s, :: 16 // s] for s in SIZES]  # nearest
     pseudo = [prob.argmax(axis=1) for prob in probs_t]
@@ -158,6 +160,25 @@ def test_every_term(num_classes):
     loss.backward()
     for logits_k, feats_k in outputs:
         assert all(x.grad is None or torch.isfinite(x.grad).all() for x in (*logits_k, *feats_k))
+
+
+@pytest.mark.parametrize("source", ["encoder", "decoder"])
+def test_two_classes_on_the_release_s_2d_network_are_the_two_class_form(source):
+    torch.manual_seed(0)
+    student, teacher = (net_factory("unet_ds", 1, 2).double().train() for _ in range(2))
+    for module in (*student.modules(), *teacher.modules()):
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    student.feature_source = source
+    volume_l, volume_u = torch.rand(2, 2, 1, 64, 64).double()
+    label, lam = (torch.rand(2, 64, 64) > 0.5).long(), torch.tensor([0.3, 0.7]).double()
+    thresholds = ConfidenceThresholds(2).double()
+    expected = plain_ducisc(student, teacher, thresholds.tau.clone(), volume_l, volume_u, label, lam)
+    _, terms = compute_losses(student, teacher, thresholds, volume_l, volume_u, label, lam, True)
+    names = "supervised", "consistency", "fused", "proto_labelled_unlabelled", "proto_labelled_fused"
+    for name, value in zip(names, expected):
+        assert terms[f"monitor/{name}"].item() == pytest.approx(value.item(), abs=1e-7), name
+    assert terms["monitor/proto_labelled_unlabelled"] > 0
 
 
 @pytest.mark.parametrize("num_classes", [4, 9])

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Container, Iterator, Optional
 
 import h5py
 import numpy
@@ -31,6 +31,8 @@ from utils.device import describe_device
 FREE_ON_RESUME = (
     "gpu", "num_workers", "save_interval", "log_interval", "max_iterations", "output_dir", "stage", "profile",
 )  # fmt: skip
+# Flags that older runs did not have yet, with the value that those runs had in effect.
+YOUNGER_FLAGS = {"proto_features": "encoder"}
 # These parts of config.json must agree on resume, and how an error names an entry of each.
 FIXED_ON_RESUME = {"flags": "--{}", "lists": "the {} list's SHA-256", "data": "the {} data's SHA-256"}
 # Who made a run: these stay as they were at its first start; later starts that differ are listed under later_starts.
@@ -74,6 +76,7 @@ class RunFolder:
             ) from error
 
     def _compare(self, old: dict, new: dict) -> None:
+        old = {**old, "flags": recorded_flags(old, new["flags"])}
         for part, name in FIXED_ON_RESUME.items():
             for key, was, now in differences(old.get(part), new[part]):
                 raise InputError(
@@ -104,6 +107,12 @@ class RunFolder:
         if path.exists():
             kept = [row for row in read_metrics(path) if row["iteration"] <= iteration]
             write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def recorded_flags(config: dict, now: Container) -> dict:
+    """The flags of a run's config.json; those of `now` that are younger than the run as they were in effect then."""
+    younger = {**YOUNGER_FLAGS, "net": config.get("network")}
+    return {**{key: value for key, value in younger.items() if key in now}, **config["flags"]}
 
 
 def differences(old: Optional[dict], new: dict) -> Iterator[tuple]:

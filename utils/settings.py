@@ -12,7 +12,7 @@ from dataloaders.datasets import case_of, get_dataset
 from dataloaders.errors import InputError
 from utils.evaluation import defined_mean
 from utils.reports import Results, means, read_results
-from utils.run_folder import FREE_ON_RESUME
+from utils.run_folder import FREE_ON_RESUME, recorded_flags
 from utils.runs import Run, describe_run
 from utils.statistics import Difference, paired_difference
 
@@ -101,7 +101,9 @@ def find_settings(folders: Sequence[Path]) -> list[Setting]:
 
 
 def _same_training(first: Run, run: Run) -> None:
-    flags = [other.config.get("flags", {}) for other in (first, run)]
+    pair = [other.config for other in (first, run)]
+    names = {key for config in pair for key in config.get("flags", {})}
+    flags = [recorded_flags(config, names) if "flags" in config else {} for config in pair]
     free = set(FREE_ON_RESUME) - {"max_iterations"} | {"seed", "root_path"}
     for key in sorted({*flags[0], *flags[1]} - free):
         if flags[0].get(key) != flags[1].get(key):

@@ -98,6 +98,8 @@ def build_network(weights: Weights, info: DatasetInfo, path: Path) -> torch.nn.M
 def infer_network(state: dict, path: Path) -> tuple[str, int]:
     """The network of a state dict, by its names: (net_type, dims). Raises InputError for another family's."""
     if "encoder.in_conv.conv_conv.0.weight" in state:
+        if "decoder1.out_conv1.weight" in state:
+            return "unet_ds", 2
         return ("unet_proj" if "proj_head.0.weight" in state else "unet"), 2
     if "block_one.conv.0.weight" in state:
         dims = state["block_one.conv.0.weight"].ndim - 2

@@ -31,6 +31,39 @@ def test_forward_gives_the_reference_numbers(tensors, fill, mode, tolerance):
         torch.testing.assert_close(value, ref[f"{mode}_{name}"], rtol=0, atol=tolerance)
 
 
+def test_unet_ds_has_the_encoder_of_unet_and_four_heads_in_order():
+    plain, deep = (net_factory(name, 1, 4).state_dict() for name in ("unet", "unet_ds"))
+    ups = [name for name in plain if ".up" in name]
+    heads = [f"decoder1.out_conv{k}.{kind}" for k in (1, 2, 3, 4) for kind in ("weight", "bias")]
+    encoder = [name for name in plain if name.startswith("encoder.")]
+    assert list(deep) == [*encoder, *(name.replace("decoder.", "decoder1.") for name in ups), *heads]
+    assert all(deep[name.replace("decoder.", "decoder1.")].shape == plain[name].shape for name in encoder + ups)
+    shapes = [tuple(deep[f"decoder1.out_conv{k}.weight"].shape) for k in (1, 2, 3, 4)]
+    assert shapes == [(4, 128, 1, 1), (4, 64, 1, 1), (4, 32, 1, 1), (4, 16, 1, 1)]
+    assert sum(value.numel() for value in net_factory("unet_ds", 1, 4).parameters()) == 1_814_160
+
+
+def test_unet_ds_gives_logits_coarse_to_fine_and_either_features():
+    plain, deep = net_factory("unet", 1, 3).eval(), net_factory("unet_ds", 1, 3).eval()
+    state = {name.replace("decoder.up", "decoder1.up"): value for name, value in plain.state_dict().items()}
+    deep.load_state_dict({**deep.state_dict(), **{k: v for k, v in state.items() if "out_conv" not in k}})
+    image = torch.rand(2, 1, 32, 48)
+    with torch.no_grad():
+        logits, feats = deep(image)
+        _, last = plain(image)
+        deep.feature_source = "decoder"
+        _, outputs = deep(image)
+    sizes = [(4, 6), (8, 12), (16, 24), (32, 48)]
+    assert [tuple(x.shape) for x in logits] == [(2, 3, *size) for size in sizes]
+    assert [x.shape[1:] for x in feats] == [(16, 32, 48), (32, 16, 24), (64, 8, 12), (128, 4, 6), (256, 2, 3)]
+    assert [x.shape[1:] for x in outputs] == [x.shape[1:] for x in feats[:4]]
+    torch.testing.assert_close(feats, plain.encoder(image))
+    torch.testing.assert_close(outputs[0], last)  # the fourth up block's output is what `unet` hands out
+    torch.testing.assert_close(logits[0], deep.decoder1.out_conv1(outputs[3]))
+    with pytest.raises(ValueError, match=r"divisible by 16, got \(40, 32\)"):
+        deep(torch.zeros(1, 1, 40, 32))
+
+
 def test_dropout_by_level():
     net = net_factory("unet", 1, 2)
     rates = [module.p for module in net.modules() if isinstance(module, torch.nn.Dropout)]
