@@ -7,7 +7,8 @@
     python scripts/reproduce.py spc-acdc --gpus 4                       # four rows at a time on this machine's GPUs
     python scripts/reproduce.py spc-acdc --launcher slurm --gpus 4 --slurm slurm_partition=gpu
     python scripts/reproduce.py spc-acdc --smoke                        # every row in little, on phantoms
-    python scripts/reproduce.py acdc-small --seeds 3                    # real ACDC at a size that a CPU bears
+    python scripts/reproduce.py acdc-small --seeds 3 --report results   # real ACDC at a size that a CPU can train
+    python scripts/reproduce.py acdc-small --only Ours_MT_5 --check results/acdc_small.json   # after a change
     python scripts/reproduce.py --verify runs/ACDC/Ours_MT_5/seed_1337  # is the table what these weights give?
 
 Each row is the train script's own command, then the test script's; the rows are declared in scripts/rows.py. What is
@@ -30,7 +31,9 @@ sys.path.insert(
 import test_2d  # noqa: E402
 import test_3d  # noqa: E402
 from dataloaders.datasets import find_root, get_dataset  # noqa: E402
+from dataloaders.errors import InputError  # noqa: E402
 from dataloaders.writing import write_text  # noqa: E402
+from scripts.evidence import check, collect, read_record, write_report  # noqa: E402
 from scripts.jobs import Job, card  # noqa: E402
 from scripts.launchers import run_cluster, run_local  # noqa: E402
 from scripts.make_phantom import make_phantom  # noqa: E402
@@ -92,6 +95,19 @@ def parse_args(argv=None):
         help="parameters of submitit's executor: slurm_partition=gpu, timeout_min=2880 (default: 1440 minutes, 4 CPUs)",
     )  # fmt: skip
     parser.add_argument(
+        "--only", nargs="+", metavar="SETTING",
+        help="only these settings of the targets, by their folders' names, e.g. Ours_MT_5_baseline (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--report", type=Path, metavar="FOLDER",
+        help="also write a page with table, curves and commands, and a record of aggregate numbers (default: none)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--check", type=Path, metavar="RECORD",
+        help="compare each mean Dice with a record of --report; exit code 1 if one lies outside the 95 %% prediction "
+        "interval of the recorded seeds (default: none)",
+    )  # fmt: skip
+    parser.add_argument(
         "--verify", nargs="+", type=Path, metavar="RUN",
         help="test the weights of these runs' folders again, elsewhere, and compare (default: none)",
     )  # fmt: skip
@@ -101,6 +117,8 @@ def parse_args(argv=None):
         parser.error(f"no target {', '.join(unknown)}: choose of {', '.join(TARGETS)}")
     if bool(args.targets) == bool(args.verify):
         parser.error("name tables to make, or runs to --verify")
+    if args.report and (len(args.targets) != 1 or args.smoke or args.only):
+        parser.error("--report is about one whole target, not about several, --smoke or --only")
     if args.gpus is None:
         args.gpus = 1 if args.launcher == "slurm" else 0
     args.output_dir = args.output_dir or ("smoke" if args.smoke else "runs")
@@ -119,6 +137,12 @@ def plan(args: argparse.Namespace) -> list[Job]:
                 extra = tuple(f"{SMOKE_FLAGS[info.dims]} {SMOKE_FLAGS[row.script]}".split())
                 root = str(Path(args.output_dir) / "phantoms" / info.folders[0])
             jobs.append(Job(row, seed, str(Path(args.output_dir) / row.folder), extra, root))
+    if args.only:
+        names = dict.fromkeys(job.folder.parent.name for job in jobs)
+        unknown = [name for name in args.only if name not in names]
+        if unknown:
+            raise InputError(f"--only {' '.join(unknown)}: no such setting; there are {', '.join(names)}")
+        jobs = [job for job in jobs if job.folder.parent.name in args.only]
     return jobs
 
 
@@ -178,10 +202,14 @@ def run(args: argparse.Namespace, jobs: list[Job]) -> dict[Job, str]:
     return failures
 
 
-def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, str]) -> None:
-    """The tables of these jobs' runs, printed and in all formats; settings without a test say why."""
+def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, str]) -> bool:
+    """The tables of these jobs' runs, printed and in all formats; settings without a test say why.
+
+    Also what --report and --check ask for; False if --check found a difference.
+    """
     folders = [job.folder for job in jobs if job.is_tested]
-    settings = find_settings(folders) if folders else []
+    tested = find_settings(folders) if folders else []
+    settings = list(tested)
     known = {(setting.dataset, setting.name) for setting in settings}
     for job in jobs:
         name = job.folder.parent.name
@@ -195,6 +223,15 @@ def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, 
     for format, suffix in SUFFIXES.items():
         write_text(base.with_suffix(suffix), render(blocks, format))
         print(f"{format}: {base.with_suffix(suffix)}")
+    if args.report:
+        for path in write_report(args.report, collect(args.targets[0], tested, jobs), blocks):
+            print(f"report: {path}")
+    same = True
+    if args.check:
+        for line, expected in check(read_record(args.check), tested):
+            print(f"{'DIFFERS' if expected is False else 'as recorded' if expected else 'not compared'}: {line}")
+            same = same and expected is not False
+    return same
 
 
 def verify(paths: Sequence[Path]) -> int:
@@ -224,10 +261,10 @@ def main(argv=None):
     if "interrupted" in failures.values():
         print("interrupted: the same command goes on from here")
         return 130
-    write_tables(args, jobs, failures)
+    same = write_tables(args, jobs, failures)
     for job, failure in failures.items():
         print(f"FAILED: {job.name}: {failure}\n    whole log: {job.log}")
-    return 1 if failures else 0
+    return 1 if failures or not same else 0
 
 
 if __name__ == "__main__":

@@ -8,13 +8,15 @@ import sys
 import threading
 import time
 from contextlib import redirect_stdout
+from dataclasses import replace
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from dataloaders.errors import InputError
-from scripts import jobs, launchers, reproduce, rows
+from scripts import evidence, jobs, launchers, reproduce, rows
 from scripts.jobs import Job, run_job
 from scripts.rows import BCP, MT, TARGETS, Row
 from utils.checkpoints import load_tensors, save_tensors
@@ -281,3 +283,60 @@ def test_published_rows_are_declared_and_the_declared_ones_published(root):
     assert len(wanted) == 18 and wanted <= declared
     ablations = {row.preset for row in TARGETS["spc-synapse-ablations"]} - {"supervised"}
     assert ablations == {preset for dataset, *_, preset in wanted if dataset == "Synapse"}
+
+
+def test_report_and_check(home, first_call, capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(TARGETS, "two", [GOOD])
+    flags = ["two", "--output_dir", str(home)]
+    monkeypatch.setattr(reproduce, "plan", lambda args, plan=reproduce.plan: with_root(plan(args), home))
+    assert reproduce.main([*flags, "--report", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "two.json").read_text())
+    (seed,) = record["settings"]["Ours_MT_5"]["seeds"].values()
+    summary = json.loads((home / "ACDC/Ours_MT_5/seed_1337/test_last/summary.json").read_text())
+    assert seed["last"]["dice"] == summary["metrics"]["dice"]["mean"] and list(seed["validation_dice"]) == ["2", "4"]
+    page = (tmp_path / "two.md").read_text()
+    assert "train_Ours_MT.py --name ACDC --labelnum 5" in page and "| Ours_MT_5 | best | 1 |" in page
+    assert "case" not in record["settings"]["Ours_MT_5"] and (tmp_path / "two.svg").read_text().startswith("<?xml")
+    capsys.readouterr()
+
+    (tmp_path / "two.md").write_text(page.replace("# two", "# By hand"))
+    assert reproduce.main([*flags, "--report", str(tmp_path), "--check", str(tmp_path / "two.json")]) == 0
+    assert "not compared: Ours_MT_5 seed_1337 best: Dice" in capsys.readouterr().out  # one seed says nothing of others
+    assert "# By hand" in (tmp_path / "two.md").read_text()
+    dice = seed["best"]["dice"]
+    for values, code in (((dice - 0.01, dice, dice + 0.01), 0), ((dice + 0.1, dice + 0.11, dice + 0.12), 1)):
+        several = {str(n): {"best": {"dice": value}} for n, value in enumerate(values)}
+        record["settings"]["Ours_MT_5"]["seeds"] = several
+        (tmp_path / "three.json").write_text(json.dumps(record))
+        assert reproduce.main([*flags, "--check", str(tmp_path / "three.json")]) == code
+        out = capsys.readouterr().out
+        assert ("DIFFERS: " in out) == bool(code) and "of 3 recorded seeds" in out
+
+    (tmp_path / "two.md").write_text("my own page")
+    for wrong, words in (
+        (["--report", str(tmp_path)], "its mark is missing"),
+        (["--check", str(tmp_path / "two.md")], "not a record of --report"),
+        (["--only", "Ours_MT_7"], "--only Ours_MT_7: no such setting; there are Ours_MT_5"),
+        (["--only", "Ours_MT_5", "--report", str(tmp_path)], "one whole target"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            reproduce.main([*flags, *wrong])
+        assert stop.value.code == 2 and words in capsys.readouterr().err
+    assert (tmp_path / "two.md").read_text() == "my own page"
+
+
+def with_root(jobs, home):
+    """These jobs on the smoke run's phantoms."""
+    return [replace(job, root_path=str(home / "phantoms" / "ACDC")) for job in jobs]
+
+
+def test_prediction_interval_by_hand():
+    setting = SimpleNamespace(
+        name="x", runs=[SimpleNamespace(name="x seed_9")],
+        tests={"last": [SimpleNamespace(summary={"metrics": {"dice": {"mean": 0.5}}})]},
+    )  # fmt: skip
+    recorded = {"x": {str(n): {"last": {"dice": value}} for n, value in enumerate((0.60, 0.62, 0.64))}}
+    ((line, expected),) = evidence.check(recorded, [setting])
+    # t(0.975, 2) = 4.3027, deviation 2, sqrt(1 + 1/3) = 1.1547: 62 +- 9.94
+    assert "prediction interval 52.06 to 71.94" in line and "outside the range of 3 recorded seeds" in line
+    assert expected is False

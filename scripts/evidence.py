@@ -1,0 +1,163 @@
+"""What a target's runs show, as files that can be published: a page with table, commands and curves, and a record of
+aggregate numbers (JSON) that later runs can be checked against. Nothing of a single case is in them.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Iterator, Mapping, Optional, Sequence
+
+import numpy as np
+from scipy import stats
+
+from dataloaders.errors import InputError
+from dataloaders.writing import write_json, write_text
+from scripts.jobs import Job
+from utils.run_folder import read_metrics
+from utils.settings import Setting
+from utils.tables import Block, as_markdown
+
+MARK = "<!-- below: written by scripts/reproduce.py --report; edit above this line only -->"
+SCORES = ("dice", "jaccard", "hd95", "asd")
+
+
+def training_rows(folder: Path) -> list[dict]:
+    """The rows of metrics.jsonl of a run's folder; those of a second stage are counted on from the first's end."""
+    stages = [stage for stage in (folder / "pretrain", folder / "self") if stage.is_dir()] or [folder]
+    rows, start = [], 0
+    for stage in stages:
+        found = read_metrics(stage / "metrics.jsonl")
+        rows += [{**row, "iteration": row["iteration"] + start} for row in found]
+        start = rows[-1]["iteration"] if rows else 0
+    return rows
+
+
+def hours(rows: Sequence[dict]) -> float:
+    """Training and validation, from what the run recorded."""
+    seconds, before = 0.0, 0
+    for row in rows:
+        if "monitor/iterations_per_s" in row:
+            seconds += (row["iteration"] - before) / row["monitor/iterations_per_s"]
+            before = row["iteration"]
+        seconds += row.get("val/seconds", 0.0)
+    return seconds / 3600
+
+
+def scores_of(summary: dict) -> dict:
+    """The aggregate numbers of one test."""
+    metrics = summary["metrics"]
+    return {
+        **{name: metrics[name]["mean"] for name in SCORES},
+        "dice_by_class": {label: entry["mean"] for label, entry in metrics["dice"]["by_class"].items()},
+        "dice_std_over_cases": metrics["dice"]["std_over_cases"],
+        "empty_predictions": sum(summary["empty_predictions"].values()),
+        "iteration": summary["iteration"],
+    }
+
+
+def collect(target: str, settings: Sequence[Setting], jobs: Sequence[Job]) -> dict:
+    """The record of a target: for each setting its command and, for each seed, scores, hours and validation curve."""
+    commands = {job.folder.parent.name: job for job in jobs}
+    record: dict = {"target": target, "settings": {}}
+    for setting in settings:
+        job = commands[setting.name]
+        entry: dict = {"command": f"python {shlex.join(job.commands()['train'])}", "seeds": {}}
+        for index, run in enumerate(setting.runs):
+            rows = training_rows(run.folder)
+            made = run.config
+            entry["seeds"][str(made["flags"]["seed"])] = {
+                **{kind: scores_of(tests[index].summary) for kind, tests in setting.tests.items()},
+                "hours": round(hours(rows), 3),
+                "commit": made["commit"],
+                "device": made["device"],
+                "torch": made["versions"]["torch"],
+                "validation_dice": {str(row["iteration"]): row["val/dice"] for row in rows if "val/dice" in row},
+            }
+        record["settings"][setting.name] = entry
+    return record
+
+
+def draw_curves(record: dict):
+    """Validation Dice over the iterations: a colour for each setting, the mean of its seeds in their range."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(8, 4.6))
+    for number, (name, entry) in enumerate(record["settings"].items()):
+        curves = [seed["validation_dice"] for seed in entry["seeds"].values()]
+        shared = [key for key in curves[0] if all(key in curve for curve in curves)] if curves else []
+        values = 100 * np.array([[curve[key] for key in shared] for curve in curves])
+        iterations, colour = [int(key) for key in shared], plt.cm.tab10(number % 10)
+        if shared:
+            axis.fill_between(iterations, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+            axis.plot(iterations, values.mean(axis=0), color=colour, linewidth=1.4, label=name)
+    axis.set_xlabel("iteration")
+    axis.set_ylabel("validation Dice, %")
+    axis.set_ylim(0, 100)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.tight_layout()
+    return figure
+
+
+def write_report(folder: Path, record: dict, blocks: Sequence[Block]) -> list[Path]:
+    """<target>.json, <target>.svg and <target>.md in `folder`; of a page that exists the text above MARK is kept."""
+    name = record["target"].replace("-", "_")
+    page, curves, numbers = (Path(folder) / f"{name}{suffix}" for suffix in (".md", ".svg", ".json"))
+    text = page.read_text() if page.exists() else f"# {record['target']}\n\n"
+    if page.exists() and MARK not in text:
+        raise InputError(f"{page}: not a page of --report (its mark is missing); move it away or name another folder")
+    write_json(numbers, record)
+    figure = draw_curves(record)
+    figure.savefig(curves, metadata={"Date": None})
+    seeds = [seed for entry in record["settings"].values() for seed in entry["seeds"].values()]
+    about = [f"{key}: {', '.join(dict.fromkeys(seed[key] for seed in seeds))}" for key in ("device", "torch", "commit")]
+    commands = ["| setting | hours for each seed | command, and `--seed` |", "|---|---|---|"]
+    for setting, entry in record["settings"].items():
+        spent = ", ".join(f"{seed['hours']:.2f}" for seed in entry["seeds"].values())
+        commands.append(f"| {setting} | {spent} | `{entry['command']}` |")
+    total = sum(seed["hours"] for seed in seeds)
+    parts = [
+        f"{len(seeds)} runs, {total:.1f} hours of training and validation together; " + "; ".join(about),
+        f"![validation Dice over the iterations, mean and range over the seeds]({curves.name})",
+        as_markdown(blocks).strip(),
+        "\n".join(commands),
+    ]
+    write_text(page, text.split(MARK)[0].rstrip() + f"\n\n{MARK}\n\n" + "\n\n".join(parts) + "\n")
+    return [page, curves, numbers]
+
+
+def read_record(path: Path) -> dict:
+    """A record that --report wrote; raises InputError where the file is not one."""
+    try:
+        record = json.loads(Path(path).read_text())
+        return {name: entry["seeds"] for name, entry in record["settings"].items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a record of --report ({error})") from error
+
+
+def check(recorded: Mapping[str, dict], settings: Sequence[Setting]) -> Iterator[tuple[str, Optional[bool]]]:
+    """For each test of these settings a line about its mean Dice against the record, and whether it is as expected.
+
+    Expected is the 95 % prediction interval of one more run, from the recorded seeds' mean and deviation (Student's t);
+    None where fewer than three seeds are recorded.
+    """
+    for setting in settings:
+        for kind, tests in setting.tests.items():
+            known = [seed[kind]["dice"] * 100 for seed in recorded.get(setting.name, {}).values() if kind in seed]
+            for run, test in zip(setting.runs, tests):
+                dice = test.summary["metrics"]["dice"]["mean"] * 100
+                line = f"{run.name} {kind}: Dice {dice:.2f}"
+                if len(known) < 3:
+                    yield f"{line}; {len(known)} seeds recorded, too few to compare with", None
+                    continue
+                mean, deviation = np.mean(known), np.std(known, ddof=1)
+                reach = stats.t.ppf(0.975, len(known) - 1) * deviation * (1 + 1 / len(known)) ** 0.5
+                place = "within" if min(known) <= dice <= max(known) else "outside"
+                line += f", {place} the range of {len(known)} recorded seeds, {min(known):.2f} to {max(known):.2f}"
+                line += f"; 95 % prediction interval {mean - reach:.2f} to {mean + reach:.2f}"
+                yield line, bool(abs(dice - mean) <= reach)
