@@ -181,6 +181,7 @@ def main(argv=None):
     files = sum(len(checked.facts) for checked in lists)
     verdict = f"{number} finding{'s' if number > 1 else ''}" if number else "clean"
     print(f"{info.name} in {root}\n", *(format_table(rows) + "\n" for rows in tables), *lines, sep="\n")
+    lines = [*lines[len(lines) - number :], *lines[: len(lines) - number]]  # a page is read from its top
     page = render_sheet(
         f"{info.name}: {verdict}", info.classes, tables, lines, make_sections(info, lists, findings, thumbnails)
     )

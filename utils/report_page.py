@@ -215,7 +215,7 @@ def _story(run: Run, summaries: Sequence[dict]) -> Html:
         ("train", config.get("command")),
         *(("test", command) for command in dict.fromkeys(s["command"] for s in summaries if "command" in s)),
         ("commit", f"{config.get('commit', 'not recorded')}{changed}"),
-        ("device", config.get("device")),
+        ("device", str(config.get("device", "not recorded")).replace("device: ", "")),
         ("versions", ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())),
     ]
     for start in config.get("later_starts", []):

@@ -417,6 +417,7 @@ def test_the_page_stands_alone_and_shows_what_was_found_first(acdc, check, tmp_p
     assert [card[2] for card in cards if card[0] == "found"] == ["patient002_frame01", "patient004_frame01"]
     assert len(cards) == 6 + 2 + 2 and cards[0][2] == "patient002_frame01" and "NaN" in cards[0][3]
     assert all(card[1].count("data:image/jpeg;base64,") == 2 for card in cards if card[2] != "patient002_frame01")
+    assert page.index("finding: ") < page.index("note: ")
     captions = {card[2]: re.findall("<figcaption>(.*?)</figcaption>", card[1]) for card in cards}
     assert captions["patient001_frame01"] == ["slice_3", "slice_6"]  # a file each
     assert captions["patient005_frame01"] == ["slice 3 of 8 along Z", "slice 6 of 8 along Z"]
