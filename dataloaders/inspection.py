@@ -11,6 +11,7 @@ import numpy as np
 from dataloaders.datasets import DatasetInfo
 from dataloaders.errors import InputError
 from dataloaders.reading import case_problems, read_arrays, read_spacing
+from dataloaders.volumes import slice_name
 
 
 class Facts(NamedTuple):
@@ -26,7 +27,7 @@ class Facts(NamedTuple):
     negative: bool = False  # some labels are below zero
     spacing: Optional[Tuple[float, ...]] = None  # mm
     hashes: Tuple[bytes, ...] = ()  # of each slice of a 2-D dataset, of a whole 3-D volume; b"" for a constant image
-    planes: Tuple[Tuple[np.ndarray, np.ndarray], ...] = ()  # to be drawn: image and label, both (H, W)
+    planes: Tuple[Tuple[str, np.ndarray, np.ndarray], ...] = ()  # to be drawn: name, image and label, both (H, W)
 
 
 def inspect(path: Path, info: DatasetInfo, dims: int, label_required: bool, draw: bool) -> Facts:
@@ -106,8 +107,10 @@ def middle_two(count: int) -> list[int]:
     return sorted({count // 3, 2 * count // 3})
 
 
-def _planes(image: np.ndarray, label: np.ndarray, dims: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    if image.ndim == 2:
+def _planes(image: np.ndarray, label: np.ndarray, dims: int) -> tuple[tuple[str, np.ndarray, np.ndarray], ...]:
+    """The planes to draw; the name of a slice that is a file of its own is empty."""
+    alone = image.ndim == 2
+    if alone:
         image, label = image[None], label[None]
     if dims == 2:
         chosen = [(0, index) for index in middle_two(len(image))]
@@ -115,6 +118,10 @@ def _planes(image: np.ndarray, label: np.ndarray, dims: int) -> tuple[tuple[np.n
         counts = {axis: (label > 0).sum(axis=tuple({0, 1, 2} - {axis})) for axis in (2, 0)}
         chosen = [(axis, int(np.argmax(n)) if n.any() else len(n) // 2) for axis, n in counts.items()]
     return tuple(
-        (np.take(image, index, axis), np.clip(np.take(label, index, axis), 0, 255).astype(np.uint8))
+        (
+            "" if alone else slice_name(dims, axis, index, image.shape[axis]),
+            np.take(image, index, axis),
+            np.clip(np.take(label, index, axis), 0, 255).astype(np.uint8),
+        )
         for axis, index in chosen
     )

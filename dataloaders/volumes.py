@@ -22,6 +22,11 @@ class Case(NamedTuple):
     spacing: Optional[Tuple[float, ...]] = None  # mm, in array axis order, where the file states it
 
 
+def slice_name(dims: int, axis: int, index: int, length: int) -> str:
+    """What to call a slice of a volume of `length` slices along an array axis: counted from 1, as ITK-SNAP does."""
+    return f"slice {index + 1} of {length} along {('ZYX' if dims == 2 else 'XYZ')[axis]}"
+
+
 class VolumeDataset:
     """The cases of one list. A case's source is one h5 file, or a list of slice files in the order to stack them."""
 

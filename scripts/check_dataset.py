@@ -23,13 +23,15 @@ sys.path.insert(
     0, str(Path(__file__).resolve().parent.parent)
 )  # scripts run from anywhere: the root holds the packages
 
-from dataloaders.checked_lists import ROLES, CheckedList, Finding, read_lists  # noqa: E402
+from dataloaders.checked_lists import ROLES, CheckedList, Finding, number_of, read_lists  # noqa: E402
 from dataloaders.datasets import DatasetInfo, case_of, find_root, get_dataset  # noqa: E402
+from dataloaders.errors import InputError  # noqa: E402
 from dataloaders.findings import all_findings, labelled_by_protocol  # noqa: E402
 from dataloaders.inspection import Facts, inspect, middle_two  # noqa: E402
 from dataloaders.writing import write_text  # noqa: E402
 from utils.contact_sheet import Card, render_sheet, thumbnail  # noqa: E402
 from utils.options import Parser, add_name_flag, not_negative, one_line_errors  # noqa: E402
+from utils.panels import can_draw  # noqa: E402
 from utils.reports import format_table  # noqa: E402
 
 
@@ -55,7 +57,9 @@ def parse_args(argv=None):
     return args
 
 
-def read_all(info: DatasetInfo, lists: Sequence[CheckedList], num_workers: int) -> dict[tuple[str, str], list[bytes]]:
+def read_all(
+    info: DatasetInfo, lists: Sequence[CheckedList], num_workers: int
+) -> dict[tuple[str, str], list[tuple[str, bytes]]]:
     """Read every file once and fill the lists' facts; returns the thumbnails of each (role, volume)."""
     places, jobs = [], []
     for checked in lists:
@@ -65,11 +69,13 @@ def read_all(info: DatasetInfo, lists: Sequence[CheckedList], num_workers: int) 
         for entry, path in checked.files.items():
             places.append((checked, entry))
             jobs.append((path, info, checked.dims, checked.role != "train", entry in drawn))
-    thumbnails: dict[tuple[str, str], list[bytes]] = {}
+    thumbnails: dict[tuple[str, str], list[tuple[str, bytes]]] = {}
     results = run_jobs(inspect, jobs, num_workers)
     progress = tqdm(results, "checking files", len(jobs), unit="file", leave=False, disable=None)
     for (checked, entry), facts in zip(places, progress):
-        tiles = [thumbnail(image, label) for image, label in facts.planes]
+        tiles = [
+            (name or entry[len(checked.volume_of(entry)) + 1 :], thumbnail(*arrays)) for name, *arrays in facts.planes
+        ]
         thumbnails.setdefault((checked.role, checked.volume_of(entry)), []).extend(tiles)
         checked.facts[entry] = facts._replace(planes=())
     return thumbnails
@@ -84,14 +90,14 @@ def run_jobs(function, jobs: Sequence[tuple], num_workers: int) -> Iterator[Fact
         yield from pool.map(function, *zip(*jobs), chunksize=4)
 
 
-def summary_table(info: DatasetInfo, lists: Sequence[CheckedList]) -> str:
+def summary_tables(info: DatasetInfo, lists: Sequence[CheckedList]) -> list[list[list[str]]]:
     """A row for each list, then what each --labelnum labels."""
     shares = [f"{label} %" for label in info.classes]
     header = ["list", "entries", "expected", "cases", "files read", "shape", "values", *shares, "spacing"]
-    tables = [format_table([header, *(list_row(info, checked) for checked in lists)])]
+    tables = [[header, *(list_row(info, checked) for checked in lists)]]
     if lists[0].role == "train" and info.protocols:
-        tables.append(format_table(labelnum_rows(info, lists[0])))
-    return "\n\n".join(tables)
+        tables.append(labelnum_rows(info, lists[0]))
+    return tables
 
 
 def list_row(info: DatasetInfo, checked: CheckedList) -> list[str]:
@@ -149,7 +155,8 @@ def make_sections(info: DatasetInfo, lists, findings: Sequence[Finding], thumbna
             text += f"{extent}; {', '.join(shares) or 'no label'}"
             concerning = [f for f in findings if (checked.role, volume) in f.volumes and not f.note]
             found = [f"{Path(f.where).name}: {f.what}" for f in concerning]
-            cards.append(Card(volume, text, thumbnails.get((checked.role, volume), []), found))
+            pictures = sorted(thumbnails.get((checked.role, volume), []), key=lambda one: number_of(f"_{one[0]}"))
+            cards.append(Card(volume, text, pictures, found))
         sections.append((f"{checked.role}: {checked.path.name}, {len(cards)} volumes", cards))
     return sections
 
@@ -157,6 +164,10 @@ def make_sections(info: DatasetInfo, lists, findings: Sequence[Finding], thumbna
 @one_line_errors
 def main(argv=None):
     args = parse_args(argv)
+    if not can_draw():
+        raise InputError(
+            "the page of thumbnails needs torchvision, made for this torch: pip install -r requirements.txt"
+        )
     info = get_dataset(args.name, args.root_path)
     root = find_root(info, args.root_path)
     lists, findings = read_lists(info, root, {role: getattr(args, f"{role}_list") for role in ROLES})
@@ -164,14 +175,15 @@ def main(argv=None):
     findings += all_findings(info, root, lists)
     findings.sort(key=lambda finding: not finding.note)  # notes first, findings where the eye ends
 
-    table = summary_table(info, lists)
+    tables = summary_tables(info, lists)
     lines = [str(finding) for finding in findings]
     number = sum(not finding.note for finding in findings)
     files = sum(len(checked.facts) for checked in lists)
     verdict = f"{number} finding{'s' if number > 1 else ''}" if number else "clean"
-    print(f"{info.name} in {root}\n\n{table}\n", *lines, sep="\n")
+    print(f"{info.name} in {root}\n", *(format_table(rows) + "\n" for rows in tables), *lines, sep="\n")
+    lines = [*lines[len(lines) - number :], *lines[: len(lines) - number]]  # a page is read from its top
     page = render_sheet(
-        f"{info.name}: {verdict}", info.classes, table, lines, make_sections(info, lists, findings, thumbnails)
+        f"{info.name}: {verdict}", info.classes, tables, lines, make_sections(info, lists, findings, thumbnails)
     )
     write_text(args.out, page)
     print(f"{verdict}: {files} files of {len(lists)} lists; page: {args.out}")

@@ -31,7 +31,7 @@ SUFFIXES = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "html": ".html"}
 def render(blocks: Sequence[Block], format: str) -> str:
     """The blocks as text in one of SUFFIXES' formats."""
     if format == "html":
-        from utils.report_page import as_html  # needs matplotlib
+        from utils.report_page import as_html  # needs matplotlib and torchvision
 
         return as_html(blocks)
     return {"markdown": as_markdown, "latex": as_latex, "csv": as_csv}[format](blocks)

@@ -13,12 +13,13 @@ sys.path.insert(
     0, str(Path(__file__).resolve().parent.parent)
 )  # scripts run from anywhere: the root holds the packages
 
-from utils.figures import plot_run  # noqa: E402
 from utils.options import Parser, one_line_errors  # noqa: E402
 
 
 @one_line_errors
 def main(argv=None):
+    from utils.report_page import plot_run  # needs matplotlib and torchvision
+
     parser = Parser(description=__doc__)
     parser.add_argument("run", type=Path, nargs="+", help="run folders")
     for run in parser.parse_args(argv).run:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -213,17 +214,39 @@ def test_pictures_and_page(runs, capsys):
     assert main(["--output_dir", str(run), "--figures"]) == 0
     assert f"page: {run / 'report.html'}" in capsys.readouterr().out
     page = (run / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3 and "http" not in page.split("Configuration")[0]
-    assert "test_best" in page and "RV %" in page and "&quot;labelnum&quot;" in page
-    assert (run / "test_best/figures/cases.png").stat().st_size > 10_000
+    pictures = page.count("data:image/jpeg;base64,")
+    assert pictures == 3 * 4 * page.count("best, median and worst case") and page.count("<svg") == 3
+    assert not re.search(r'(src|href)="(?!data:|#)', page) and "<script" not in page and "<table>" in page
+    assert "RV %" in page and "2 labelled cases, 30 iterations" in page and "&quot;labelnum&quot;" in page
+    assert re.search(r'alt="patient\d+_frame\d+, slice \d+ of \d+ along Z, errors: [\d,]+ pixels missed', page)
+    assert len(list((run / "test_best/figures").glob("*.png"))) == 3
+    assert (run / "figures/validation_dice.png").stat().st_size > 10_000
     before = page
     assert plot_run_script.main([str(run)]) == 0
     assert len((run / "report.html").read_text()) == pytest.approx(len(before), rel=0.01)
 
 
+def test_without_libraries_for_pictures_all_else_runs(phantoms, tmp_path, monkeypatch, capsys):
+    home = phantoms("ACDC")
+    monkeypatch.setenv("DATASET_HOME", str(home))
+    for name in ("torchvision", "torchvision.utils", "matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("utils.figures", "utils.report_page"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    short = ["--max_iterations", "4", "--val_interval", "2", "--output_dir", str(tmp_path)]
+    assert train_Ours_MT.main([*TRAIN, *short]) == 0
+    assert main(["--output_dir", str(tmp_path)]) == 0
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        plot_run_script.main([str(tmp_path / "ACDC" / "Ours_MT_2cases" / "seed_1337")])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and "pictures need matplotlib and torchvision" in error and error.count("\n") == 1
+
+
 def test_picture_of_a_run_that_was_not_tested_and_of_none(runs, tmp_path, capsys):
     assert plot_run_script.main([str(runs / "seed_2")]) == 0
-    assert (runs / "seed_2/report.html").read_text().count("data:image/png") == 1
+    page = (runs / "seed_2/report.html").read_text()
+    assert page.count("<svg") == 3 and "data:image" not in page
     with pytest.raises(SystemExit) as stop:
         plot_run_script.main([str(tmp_path)])
     assert stop.value.code == 2 and "not a run's folder" in capsys.readouterr().err

@@ -211,7 +211,9 @@ def test_test_3d_table_files_and_page(whole_run, home, tmp_path, capsys):
     assert "windows with stride 8 8 8" in out and "TEST list" in out
     assert "DuCiSC_2cases seed_1337 best" in out and "DuCiSC_2cases seed_1337 last" in out
     page = (folder(runs) / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
+    pictures = page.count("data:image/jpeg;base64,")
+    assert pictures == 2 * 3 * 4 * page.count("best, median and worst case")  # cases, axes, tiles
+    assert "along X" in page and "along Z" in page and page.count("<svg") == 3
     summary = json.loads((folder(runs) / "test_best/summary.json").read_text())
     assert summary["cases"] == 2 and summary["metrics"]["hd95"] and not summary["nms"]
     assert test_3d.main([*flags, "--nms"]) == 0

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from typing import Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
+from tqdm import tqdm
 
 from dataloaders.errors import InputError
 from dataloaders.volumes import VolumeDataset
 from utils.metrics import METRICS, case_metrics
+
+REPORT_SECONDS = 60  # between two lines of progress without a terminal
 
 
 class CaseResult(NamedTuple):
@@ -27,14 +32,15 @@ def evaluate(
     metrics: Sequence[str] = METRICS,
     unit: str = "voxel",
     spacing: Optional[Sequence[float]] = None,
+    doing: str = "testing",
 ) -> Iterator[tuple[CaseResult, np.ndarray]]:
     """Predict and score the cases one by one, in the memory of one: yields (result, prediction).
 
     `predict` maps an image to a label map uint8 of the same shape. unit: "voxel", or "mm" by `spacing` (array axis
-    order) or else each file's own; InputError where neither is there.
+    order) or else each file's own; InputError where neither is there. doing: what the progress bar says.
     """
     num_classes = volumes.info.num_classes
-    for case in volumes:
+    for case in with_progress(volumes, doing):
         scale = None
         if unit == "mm":
             scale = tuple(spacing or case.spacing or ())
@@ -47,9 +53,25 @@ def evaluate(
         yield CaseResult(case.name, values, *empties, diagonal), pred
 
 
+def with_progress(cases: Sequence, doing: str) -> Iterator:
+    """The cases one by one, with a bar; where the output is no terminal a line each REPORT_SECONDS at most."""
+    if sys.stderr.isatty():
+        yield from tqdm(cases, doing, unit="case", leave=False)
+        return
+    start = last = time.monotonic()
+    for number, case in enumerate(cases, start=1):
+        yield case
+        now = time.monotonic()
+        if now - last >= REPORT_SECONDS and number < len(cases):
+            print(f"{doing}: {number} of {len(cases)} cases in {now - start:.0f} s", flush=True)
+            last = now
+
+
 def validator(predict: Callable[[np.ndarray], np.ndarray], volumes: VolumeDataset) -> Callable[[], dict]:
     """validate() for a Trainer: Dice and ASD on these volumes."""
-    return lambda: validation_scores(evaluate(predict, volumes, ("dice", "asd")), volumes.info.classes)
+    return lambda: validation_scores(
+        evaluate(predict, volumes, ("dice", "asd"), doing="validating"), volumes.info.classes
+    )
 
 
 def defined_mean(table: np.ndarray, axis: int = 0) -> np.ndarray:

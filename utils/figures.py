@@ -1,146 +1,187 @@
-"""A run's pictures: curves, cases, and one self-contained page. Needs matplotlib."""
+"""A run's pictures: curves, box plots, test cases. Needs matplotlib and torchvision: InputError without them."""
 
 from __future__ import annotations
 
 import csv
-import html
+import io
+import itertools
 import json
+import math
+import re
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Iterable, Mapping, NamedTuple, Sequence
 
 import h5py
-import matplotlib
+import numpy as np
+import torch
 
-matplotlib.use("Agg")
+from dataloaders.datasets import get_dataset
+from dataloaders.errors import InputError
+from dataloaders.training_data import open_volumes
+from dataloaders.volumes import Case, slice_name
+from utils.pages import Html, enlargeable
+from utils.panels import class_colour, error_map, grey, overlay, window
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-from matplotlib.patches import Patch  # noqa: E402
+try:
+    import matplotlib
+    from matplotlib.figure import Figure
+    from torchvision.utils import make_grid, save_image
+except (ImportError, OSError, RuntimeError) as error:
+    raise InputError(f"pictures need matplotlib and torchvision, pip install -r requirements.txt ({error})") from error
 
-from dataloaders.datasets import get_dataset  # noqa: E402
-from dataloaders.errors import InputError  # noqa: E402
-from dataloaders.training_data import open_volumes  # noqa: E402
-from dataloaders.writing import write_text  # noqa: E402
-from utils.pages import html_image, html_page  # noqa: E402
-from utils.panels import PALETTE, overlay, window  # noqa: E402
-from utils.reports import (  # noqa: E402
-    footnotes,
-    format_table,
-    published_row,
-    published_rows,
-    table_header,
-    table_row,
-)
-from utils.run_folder import read_metrics  # noqa: E402
-from utils.runs import Run, describe_run  # noqa: E402
-
-# Kinds of error, in colours that the palette of classes does not use.
-ERRORS = {"missed": (0.84, 0.15, 0.16), "added": (0.12, 0.47, 0.96), "wrong class": (0.99, 0.99, 0.99)}
+TILE = 256  # pixels of a tile's longer side at least: small slices are enlarged by a whole factor
 
 
-def plot_run(path: Path) -> Path:
-    """Draw the curves of a run and, where it was tested, its best, median and worst case; returns the page's path.
+class Curve(NamedTuple):
+    """One line of a chart: (x, y) points and how matplotlib draws them."""
 
-    Writes figures/ in the run's folder and report.html. Raises InputError for a folder without anything to draw.
+    label: str
+    points: list
+    style: dict
+
+    def __str__(self) -> str:
+        known = [value for _, value in self.points if math.isfinite(value)]
+        return f"{self.label} from {known[0]:.3g} to {known[-1]:.3g}" if known else f"{self.label} undefined"
+
+
+def draw_curves(rows: Sequence[dict]) -> dict[str, tuple[str, Figure]]:
+    """Charts of a run over its iterations, those that have any point: file name -> (what is seen, figure).
+
+    The loss terms, the Dice of the batch's label maps, and the validation Dice by class. Rows of metrics.jsonl.
     """
-    path = Path(path)
-    tested = [kind for kind in sorted(path.glob("test_*")) if (kind / "summary.json").exists()]
-    metrics = read_metrics(path / "metrics.jsonl") if (path / "metrics.jsonl").exists() else []
-    if not tested and not metrics:
-        raise InputError(f"{path}: no metrics.jsonl and no test_*/summary.json: not a run's folder, or nothing ran yet")
-    pictures = []
-    if metrics:
-        pictures.append(("Training", save(draw_curves(metrics), path / "figures" / "curves.png")))
-    for folder in tested:
-        picture = save(draw_cases(folder, pick_cases(folder)), folder / "figures" / "cases.png")
-        pictures.append((f"{folder.name}: best, median and worst case by Dice", picture))
-    page = path / "report.html"
-    write_text(page, render_page(path, tested, pictures))
-    return page
+    title, terms = loss_terms(rows)
+    batch = [
+        Curve(name, series(rows, f"monitor/dice_{name}"), {"color": "black", "linestyle": line})
+        for name, line in (("student", "-"), ("teacher", "--"))
+    ]
+    names = list(
+        dict.fromkeys(name[len("val/dice/") :] for row in rows for name in row if name.startswith("val/dice/"))
+    )
+    scores = [
+        Curve(name, series(rows, f"val/dice/{name}"), {"color": class_colour(label)})
+        for label, name in enumerate(names, start=1)
+    ]
+    if len(names) > 1:
+        scores.append(Curve("mean", series(rows, "val/dice"), {"color": "black", "linewidth": 2}))
+    charts = {
+        "loss": (title, terms, None),
+        "training_dice": ("Dice of the batch's label maps", batch, (0, 1)),
+        "validation_dice": ("validation Dice", scores, (0, 1)),
+    }
+    drawn = {}
+    for name, (title, curves, limits) in charts.items():
+        curves = [curve for curve in curves if curve.points]
+        if curves:
+            last = max(curve.points[-1][0] for curve in curves)
+            text = f"{title}, up to iteration {last}: {', '.join(map(str, curves))}"
+            drawn[name] = text, draw_chart(title, curves, limits)
+    return drawn
 
 
-def save(figure, path: Path) -> Path:
-    """Write a figure as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, bbox_inches="tight", facecolor="white")
-    plt.close(figure)
-    return path
-
-
-def draw_boxes(classes: Sequence[str], scores: Mapping[str, np.ndarray]):
-    """Dice over the test cases as box plots, a panel a class, a box a setting. scores: name -> (cases, classes)."""
-    columns = min(len(classes), 4)
-    rows = -(-len(classes) // columns)
-    size = (columns * max(2.4, 0.45 * len(scores) + 0.8), rows * 3.6)
-    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False)
-    for index, axis in enumerate(axes.flat):
-        if index >= len(classes):
-            axis.axis("off")
-            continue
-        colour = PALETTE[(index + 1) % len(PALETTE)]
-        columns_of = [table[:, index][~np.isnan(table[:, index])] for table in scores.values()]
-        boxes = axis.boxplot(columns_of, patch_artist=True, widths=0.6, medianprops={"color": "black"})
-        for box in boxes["boxes"]:
-            box.set_facecolor((*colour, 0.6))
-        axis.set_title(classes[index])
-        axis.set_xticks(range(1, len(scores) + 1), list(scores), rotation=45, ha="right", fontsize=8)
-        axis.grid(axis="y", alpha=0.3)
-    axes[0, 0].set_ylabel("Dice")
-    axes[0, 0].set_ylim(0, 1)
-    figure.tight_layout()
+def draw_chart(title: str, curves: Sequence[Curve], limits=None, beside: bool = False) -> Figure:
+    """Lines over iterations. limits: of y; beside: the legend stands at the right instead of within."""
+    figure = Figure(figsize=(7.5 if beside else 5, 3.8), layout="constrained")
+    axis = figure.subplots()
+    for curve in curves:
+        marker = "." if len(curve.points) < 20 else ""
+        axis.plot(*zip(*curve.points), label=curve.label, marker=marker, **{"linewidth": 1.4, **curve.style})
+    axis.set_title(title, fontsize=11)
+    axis.set_xlabel("iteration")
+    axis.grid(alpha=0.3)
+    if limits:
+        axis.set_ylim(*limits)
+    where = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if beside else {}
+    axis.legend(fontsize=8, frameon=False, **where)
     return figure
 
 
-def draw_runs(runs: Mapping[str, Sequence[Sequence[dict]]]):
-    """Total loss and validation Dice over the iterations: a colour a setting, a line a run. Rows of metrics.jsonl."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 3.8))
-    colours = plt.cm.tab10 if len(runs) <= 10 else plt.cm.tab20
+def series(rows: Sequence[dict], name: str) -> list[tuple[int, float]]:
+    """(iteration, value) of the rows that have this entry."""
+    return [(row["iteration"], row[name]) for row in rows if name in row]
+
+
+def loss_terms(rows: Sequence[dict]) -> tuple[str, list[Curve]]:
+    """A title, and the loss terms as they are summed with their total last; of terms divided by themselves the
+    undivided ones.
+
+    A term that is divided by itself only takes its weight and, where it is left out, 0. Its value is in monitor/.
+    """
+    recorded = dict.fromkeys(name for row in rows for name in row if name.startswith("loss/"))
+    names = [name[len("loss/") :] for name in recorded if name != "loss/total"]
+    divided = []
+    for name in names:
+        values = {f"{value:.3g}" for _, value in series(rows, f"loss/{name}") if value != 0}
+        if len(rows) > 1 and len(values) == 1 and series(rows, f"monitor/{name}"):
+            divided.append(name)
+    terms = [
+        Curve(name, series(rows, f"{'monitor' if name in divided else 'loss'}/{name}"), {"color": colour})
+        for name, colour in zip(names, itertools.cycle(matplotlib.colormaps["Dark2"].colors))
+    ]
+    total = Curve("total", series(rows, "loss/total"), {"color": "black", "linewidth": 2})
+    if divided:  # the total is the sum of the weights, a constant, too
+        total = total._replace(label="weighted sum", points=series(rows, "monitor/weighted_sum") or terms[0].points)
+    return "loss terms before their division" if divided else "loss terms, as summed", [*terms, total]
+
+
+def draw_runs(runs: Mapping[str, Sequence[Sequence[dict]]]) -> list[tuple[str, Figure]]:
+    """The total loss and the validation Dice of several settings, a colour each, a line per run: (title, figure)."""
+    colours = matplotlib.colormaps["tab10" if len(runs) <= 10 else "tab20"]
+    losses, scores, titles = [], [], set()
     for number, (name, of_setting) in enumerate(runs.items()):
         for index, rows in enumerate(of_setting):
-            for axis, key in zip(axes, ("loss/total", "val/dice")):
-                points = [(row["iteration"], row[key]) for row in rows if key in row]
-                style = {"color": colours(number % colours.N), "linewidth": 1.2}
-                style.update(label="_" if index else name, marker="." if len(points) < 20 else "")
-                axis.plot(*zip(*points) if points else ([], []), **style)
-    for axis, title in zip(axes, ("loss, as summed", "validation Dice")):
-        axis.set_title(title)
-        axis.set_xlabel("iteration")
-        axis.grid(alpha=0.3)
-    axes[1].set_ylim(0, 1)
-    axes[1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.tight_layout()
-    return figure
+            label, style = "_" if index else name, {"color": colours(number % colours.N)}
+            title, terms = loss_terms(rows)
+            titles.add(title)
+            losses.append(Curve(label, terms[-1].points, style))
+            scores.append(Curve(label, series(rows, "val/dice"), style))
+    total = "sum of the " + " or ".join(sorted(titles))
+    drawn = []
+    for title, curves, limits in ((total, losses, None), ("validation Dice", scores, (0, 1))):
+        curves = [curve for curve in curves if curve.points]
+        if curves:
+            drawn.append((f"{title} of {', '.join(runs)}", draw_chart(title, curves, limits, beside=True)))
+    return drawn
 
 
-def draw_curves(rows: Sequence[dict]):
-    """Loss terms, Dice of the pseudo labels, and validation Dice over the iterations."""
-    figure, axes = plt.subplots(1, 3, figsize=(15, 4))
-    groups = (
-        ("loss terms, as summed", [("loss/", "")], axes[0]),
-        (
-            "Dice of the batch's label maps (training)",
-            [("monitor/dice_student", ""), ("monitor/dice_teacher", "")],
-            axes[1],
-        ),
-        ("validation Dice", [("val/dice/", ""), ("val/dice", "mean")], axes[2]),
-    )
-    for title, prefixes, axis in groups:
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        for prefix, label in prefixes:
-            chosen = [n for n in names if (n == prefix if label else n.startswith(prefix))]
-            for name in chosen:
-                points = [(row["iteration"], row[name]) for row in rows if name in row]
-                style = {"color": "black", "linewidth": 2} if label or name == "loss/total" else {"linewidth": 1.2}
-                axis.plot(*zip(*points), label=label or name.split("/")[-1], **style)
-        axis.set_title(title)
-        axis.set_xlabel("iteration")
-        axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend(fontsize=8)
-    axes[1].set_ylim(0, 1)
-    axes[2].set_ylim(0, 1)
-    figure.tight_layout()
-    return figure
+def draw_boxes(classes: Sequence[str], scores: Mapping[str, np.ndarray]) -> list[tuple[str, Figure]]:
+    """Dice over the test cases as box plots, one chart per class, one box per setting: (what is seen, figure).
+
+    scores: name -> (cases, classes).
+    """
+    drawn = []
+    for index, label in enumerate(classes):
+        figure = Figure(figsize=(max(2.6, 0.5 * len(scores) + 1), 3.6), layout="constrained")
+        axis = figure.subplots()
+        columns = [table[:, index][~np.isnan(table[:, index])] for table in scores.values()]
+        boxes = axis.boxplot(columns, patch_artist=True, widths=0.6, medianprops={"color": "black"})
+        for box in boxes["boxes"]:
+            box.set_facecolor(class_colour(index + 1) + "99")
+        axis.set_title(label, fontsize=11)
+        axis.set_xticks(range(1, len(scores) + 1), list(scores), rotation=45, ha="right", fontsize=8)
+        axis.grid(axis="y", alpha=0.3)
+        axis.set_ylabel("Dice")
+        axis.set_ylim(0, 1)
+        medians = (f"{name} {np.median(column):.3f}" for name, column in zip(scores, columns) if len(column))
+        drawn.append((f"Dice of {label} over test cases, medians: {', '.join(medians)}", figure))
+    return drawn
+
+
+def inline_svg(figure: Figure, title: str) -> Html:
+    """The figure as SVG for a page: transparent, black drawn in the page's text colour, enlarged by a click."""
+    text = io.StringIO()
+    # the salt keeps the ids of one page's figures apart
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif"}):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()[text.getvalue().index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r' id="[a-z]+(_\d+)+"', "", svg)  # nothing refers to these, and each figure has the same
+    svg = svg.replace("<text ", '<text fill="currentColor" ').replace("#000000", "currentColor")
+    svg = re.sub(r"^<svg [^>]*>", lambda start: f'{start[0][:-1]} role="img"><title>{_escape(title)}</title>', svg)
+    return enlargeable(Html(svg), title)
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def rank_cases(folder: Path) -> list[tuple[float, str]]:
@@ -164,83 +205,72 @@ def pick_cases(folder: Path) -> dict[str, tuple[str, float]]:
     return chosen
 
 
-def error_map(image: np.ndarray, truth: np.ndarray, pred: np.ndarray) -> np.ndarray:
-    """The image darkened, with each kind of error in its colour: (H, W, 3)."""
-    picture = overlay(image, np.zeros_like(truth)) * 0.6
-    kinds = {
-        "missed": (truth > 0) & (pred == 0),
-        "added": (truth == 0) & (pred > 0),
-        "wrong class": (truth > 0) & (pred > 0) & (truth != pred),
-    }
-    for name, where in kinds.items():
-        picture[where] = ERRORS[name]
-    return picture
+class Strip(NamedTuple):
+    """One slice of a tested case. tiles: what is drawn -> (what is seen, picture uint8 (3, H, W))."""
+
+    title: str
+    case: str
+    dice: float  # of the case, mean over classes
+    where: str
+    tiles: dict
 
 
-def planes(case, pred: np.ndarray, dims: int) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """(name, image, truth, prediction) of the planes with the most foreground: one slice in 2-D data, three in 3-D."""
-    image = case.image
-    if dims == 3:
-        image = window(image)
+def draw_cases(folder: Path, chosen: Mapping[str, tuple[str, float]]) -> list[Strip]:
+    """Image, ground truth, prediction and errors of tested cases. chosen: title -> (case, Dice)."""
+    summary = json.loads((folder / "summary.json").read_text())
+    info = get_dataset(summary["dataset"], summary["root"])
+    volumes = open_volumes(info, Path(summary["root"]), Path(summary["test_list"]))
+    strips = []
+    for title, (name, dice) in chosen.items():
+        case = volumes[volumes.names.index(name)]
+        with h5py.File(folder / "predictions" / f"{name}.h5", "r") as file:
+            pred = file["prediction"][()]
+        for where, *arrays in planes(case, pred, info.dims):
+            strips.append(Strip(title, name, dice, where, draw_tiles(*arrays, info.classes)))
+    return strips
+
+
+def planes(case: Case, pred: np.ndarray, dims: int) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """(name, image, truth, prediction) of the slices with the most foreground: along the first axis of 2-D data, along
+    each of 3-D data."""
+    image = window(case.image)
     mask = case.label > 0 if (case.label > 0).any() else pred > 0
     found = []
     for axis in range(3) if dims == 3 else (0,):
         index = int(np.argmax(mask.sum(axis=tuple(other for other in range(3) if other != axis))))
         arrays = (np.take(array, index, axis=axis) for array in (image, case.label, pred))
-        found.append((f"slice {index}" if dims == 2 else f"axis {axis}, plane {index}", *arrays))
+        found.append((slice_name(dims, axis, index, mask.shape[axis]), *arrays))
     return found
 
 
-def draw_cases(folder: Path, chosen: dict[str, tuple[str, float]]):
-    """A row a case and plane: image, ground truth, prediction, errors. chosen: title -> (case, Dice)."""
-    summary = json.loads((folder / "summary.json").read_text())
-    info = get_dataset(summary["dataset"], summary["root"])
-    volumes = open_volumes(info, Path(summary["root"]), Path(summary["test_list"]))
-    rows = []
-    for title, (name, dice) in chosen.items():
-        case = volumes[volumes.names.index(name)]
-        with h5py.File(folder / "predictions" / f"{name}.h5", "r") as file:
-            pred = file["prediction"][()]
-        rows += [(f"{title}: {name}", dice, *plane) for plane in planes(case, pred, info.dims)]
-    figure, axes = plt.subplots(len(rows), 4, figsize=(12, 3.2 * len(rows)), squeeze=False)
-    for row, (title, dice, where, image, truth, guess) in zip(axes, rows):
-        pictures = (
-            overlay(image, truth * 0),
-            overlay(image, truth),
-            overlay(image, guess),
-            error_map(image, truth, guess),
-        )
-        titles = f"{title}\n{where}", "ground truth", f"prediction, Dice {dice:.3f}", "errors"
-        for axis, picture, text in zip(row, pictures, titles):
-            axis.imshow(np.clip(picture, 0, 1), interpolation="none")
-            axis.set_title(text, fontsize=9)
-            axis.axis("off")
-    handles = [Patch(color=PALETTE[index + 1], label=label) for index, label in enumerate(info.classes)]
-    handles += [Patch(facecolor=colour, edgecolor="grey", label=name) for name, colour in ERRORS.items()]
-    figure.tight_layout(h_pad=2)
-    figure.legend(handles=handles, loc="upper center", ncol=6, fontsize=9, bbox_to_anchor=(0.5, 0.0), frameon=False)
-    return figure
+def draw_tiles(image: np.ndarray, truth: np.ndarray, pred: np.ndarray, classes: Sequence[str]) -> dict:
+    """What is drawn -> (what is seen, picture), of one slice (H, W)."""
+
+    def present(label):
+        return ", ".join(classes[value - 1] for value in np.unique(label) if value > 0) or "nothing"
+
+    missed, added = int(((truth > 0) & (pred == 0)).sum()), int(((truth == 0) & (pred > 0)).sum())
+    wrong = int(((truth > 0) & (pred > 0) & (truth != pred)).sum())
+    text = f"errors: {missed:,} pixels missed, {added:,} added"
+    if len(classes) > 1:
+        text += f", {wrong:,} of a wrong class"
+    pictures = {
+        "image": ("image", grey(image)),
+        "ground truth": (f"ground truth: {present(truth)}", overlay(image, truth)),
+        "prediction": (f"prediction: {present(pred)}", overlay(image, pred)),
+        "errors": (text, error_map(image, truth, pred)),
+    }
+    factor = max(1, -(-TILE // max(image.shape)))
+    return {
+        name: (text, picture.repeat_interleave(factor, 1).repeat_interleave(factor, 2))
+        for name, (text, picture) in pictures.items()
+    }
 
 
-def render_page(path: Path, tested: Sequence[Path], pictures: Sequence[tuple[str, Path]]) -> str:
-    """One HTML page that needs no other file: table, pictures, flags."""
-    config = json.loads((path / "config.json").read_text()) if (path / "config.json").exists() else {}
-    parts = [f"<h1>{html.escape(_title(path, config))}</h1>"]
-    if tested:
-        summaries = [json.loads((folder / "summary.json").read_text()) for folder in tested]
-        rows = [table_header(summaries[0]["classes"], summaries[0]["unit"])]
-        rows += [table_row(folder.name, summary) for folder, summary in zip(tested, summaries)]
-        run = describe_run(path) or Run(path, path.name, path.name, {}, path)
-        for row in published_rows(summaries[0]["dataset"], [(run.method, run.labelnum, run.preset)]):
-            rows.append(published_row(row, summaries[0]["classes"]))
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in footnotes(summaries))
-        parts += [f"<pre>{html.escape(format_table(rows))}</pre>", f"<ol>{notes}</ol>"]
-    for title, picture in pictures:
-        parts += [f"<h2>{html.escape(title)}</h2>", html_image(picture.read_bytes(), "png", title)]
-    if config:
-        parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(json.dumps(config, indent=2))}</pre>"]
-    return html_page(_title(path, config), parts)
-
-
-def _title(path: Path, config: dict) -> str:
-    return f"{config.get('method', 'Weights')} · {path.resolve().parent.name} · {path.resolve().name}"
+def save_strips(strips: Iterable[Strip], folder: Path) -> None:
+    """One PNG per slice, its tiles side by side: best_patient101_frame01_slice_4_of_10_along_Z.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for strip in strips:
+        tiles = torch.stack([picture for _, picture in strip.tiles.values()]).float() / 255
+        name = f"{strip.title} {strip.case} {strip.where}".replace(" ", "_")
+        save_image(make_grid(tiles, nrow=len(tiles), pad_value=1), folder / f"{name}.png")

@@ -1,119 +1,224 @@
-"""One self-contained HTML page of tested settings: tables, box plots, curves, worst cases, commands and versions.
+"""The two pages of results, each one self-contained HTML file: of a run, and of the tables of many.
 
-Works offline, on light and dark screens. Needs matplotlib.
+They work offline, on light and dark screens and on a phone. Need matplotlib and torchvision.
 """
 
 from __future__ import annotations
 
-import html
-import io
 import json
-import re
-from typing import Sequence
-
-import matplotlib
-import matplotlib.pyplot as plt
+from pathlib import Path
+from typing import Iterator, Mapping, Optional, Sequence
 
 from dataloaders.errors import InputError
-from utils.figures import draw_boxes, draw_cases, draw_runs, rank_cases
-from utils.pages import html_page
+from dataloaders.writing import write_text
+from utils.figures import (
+    draw_boxes,
+    draw_cases,
+    draw_curves,
+    draw_runs,
+    inline_svg,
+    pick_cases,
+    rank_cases,
+    save_strips,
+)
+from utils.pages import Html, folded, image, join, legend, listing, page, table, tag
+from utils.panels import ERRORS, class_colour, encode
+from utils.reports import footnotes, published_row, published_rows, table_header, table_row
 from utils.run_folder import read_metrics
-from utils.runs import Run
+from utils.runs import Run, describe_run
 from utils.settings import Setting
-from utils.tables import Block, Table
+from utils.tables import Block
 
 WORST = 2  # cases shown of each setting
+COUNTED = (
+    "Click a picture to enlarge it. Of each case the slice with the most foreground; slices are counted from 1, as in "
+    "ITK-SNAP; 3D Slicer and array indices count from 0. Grey levels: the volume's 1st to 99th percentile."
+)
+
+
+def plot_run(path: Path) -> Path:
+    """Draw a run's curves and, where it was tested, its best, median and worst case; returns the path of the page.
+
+    Writes report.html and figures/ into the run's folder, and figures/ into each test's. Raises InputError for a
+    folder without anything to draw.
+    """
+    path = Path(path)
+    tests = {
+        folder: json.loads((folder / "summary.json").read_text())
+        for folder in sorted(path.glob("test_*"))
+        if (folder / "summary.json").exists() and folder.suffix not in (".new", ".old")
+    }
+    metrics = read_metrics(path / "metrics.jsonl") if (path / "metrics.jsonl").exists() else []
+    if not tests and not metrics:
+        raise InputError(f"{path}: no metrics.jsonl and no test_*/summary.json: not a run's folder, or nothing ran yet")
+    run = describe_run(path) or Run(path, path.resolve().name, path.resolve().name, {}, path)
+    tested = merge_equal(tests)
+    parts = [*_training_line(run, metrics)]
+    if tests:
+        parts += _results(run, {title: tests[folder] for title, folder in tested.items()})
+    if metrics:
+        parts += [tag("h2", "Training"), _charts(metrics, path / "figures")]
+    for title, folder in tested.items():
+        parts += [tag("h2", f"{title}: best, median and worst case by Dice"), *_key(tests[folder]["classes"])]
+        parts.append(_cases(folder, pick_cases(folder), folder / "figures"))
+    if run.config:
+        parts.append(tag("h2", "How it was made"))
+        parts.append(_story(run, list(tests.values())))
+    target = path / "report.html"
+    write_text(target, page(" on ".join(filter(None, [run.name, _dataset(run, tests)])), parts))
+    return target
+
+
+def _dataset(run: Run, tests: Mapping[Path, dict]) -> str:
+    names = [summary["dataset"] for summary in tests.values()] or [run.config.get("dataset", {}).get("name")]
+    return names[0] or ""
+
+
+def merge_equal(tests: Mapping[Path, dict]) -> dict[str, Path]:
+    """What to call each test -> its folder; those of the same weights (best = last) with the same result are one."""
+    groups: list[list[Path]] = []
+    for folder, summary in tests.items():
+        same = [group for group in groups if same_weights(tests[group[0]], summary)]
+        if same:
+            same[0].append(folder)
+        else:
+            groups.append([folder])
+    titles = (" = ".join(folder.name[len("test_") :] for folder in group) + " weights" for group in groups)
+    iterations = (tests[group[0]].get("iteration") for group in groups)
+    return {
+        title if iteration is None else f"{title}, iteration {iteration}": group[0]
+        for title, iteration, group in zip(titles, iterations, groups)
+    }
+
+
+def same_weights(one: dict, other: dict) -> bool:
+    """Whether two summaries of one run are of the same weights, tested alike: the best were the last."""
+    return one.get("iteration") is not None and all(one.get(key) == other.get(key) for key in ("iteration", "metrics"))
+
+
+def _training_line(run: Run, metrics: Sequence[dict]) -> Iterator[Html]:
+    """How the run was trained, and how far it is."""
+    if run.training:
+        yield tag("p", tag("b", "Trained: "), f"{run.method}, {run.training}")
+    done = metrics[-1]["iteration"] if metrics else None
+    wanted = run.config.get("flags", {}).get("max_iterations")
+    if done is not None and wanted is not None and done < wanted:
+        yield tag("p", tag("b", "Not finished: "), f"iteration {done} of {wanted}")
+
+
+def _results(run: Run, tested: Mapping[str, dict]) -> list[Html]:
+    """The table of a run's tests (title -> summary) beside what is published, and its footnotes."""
+    summaries = list(tested.values())
+    classes = summaries[0]["classes"]
+    rows = [table_header(classes, summaries[0]["unit"])]
+    rows += [table_row(title, summary) for title, summary in tested.items()]
+    published = published_rows(summaries[0]["dataset"], [(run.method, run.labelnum, run.preset)])
+    rows += [published_row(row, classes) for row in published]
+    return [table(rows, f"Test of {summaries[0]['cases']} cases"), listing(footnotes(summaries), "ol")]
+
+
+def _charts(metrics: Sequence[dict], folder: Path) -> Html:
+    """The curves of a run for its page, kept as PNG files, too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    charts = []
+    for name, (title, figure) in draw_curves(metrics).items():
+        figure.savefig(folder / f"{name}.png", dpi=110, facecolor="white")
+        charts.append(tag("figure", inline_svg(figure, title)))
+    return tag("div", *charts, class_="grid curves")
+
+
+def _key(classes: Sequence[str]) -> list[Html]:
+    """The legend of the pictures of cases."""
+    colours = {name: class_colour(label) for label, name in enumerate(classes, start=1)}
+    return [legend({**colours, **ERRORS}), tag("p", COUNTED, class_="small")]
+
+
+def _cases(folder: Path, chosen: Mapping[str, tuple[str, float]], keep: Optional[Path] = None) -> Html:
+    """Pictures of these cases of a test, or why there are none; kept as PNG files in a folder `keep`, too."""
+    try:
+        strips = draw_cases(folder, chosen)
+        if keep:
+            save_strips(strips, keep)
+    except (InputError, OSError, ValueError) as error:
+        return tag("p", f"no pictures: {error}", class_="small")
+    parts = []
+    for strip in strips:
+        parts.append(tag("h4", f"{strip.title}: {strip.case}, Dice {strip.dice:.3f}, {strip.where}"))
+        tiles = (
+            tag("figure", image(encode(picture), f"{strip.case}, {strip.where}, {text}"), tag("figcaption", text))
+            for text, picture in strip.tiles.values()
+        )
+        parts.append(tag("div", *tiles, class_="grid tiles"))
+    return join(parts)
 
 
 def as_html(blocks: Sequence[Block]) -> str:
-    """The page, a part for each block."""
-    title = "Results on " + ", ".join(dict.fromkeys(block.dataset for block in blocks))
-    parts = [f"<h1>{title}</h1>"]
+    """The page of tables, a part for each block."""
+    parts = []
     for block in blocks:
-        parts.append(f"<h2>{block.dataset}</h2>")
-        parts += [_table(table) for table in block.tables]
-        parts.append("<ol>" + "".join(f"<li>{html.escape(note)}</li>" for note in block.notes) + "</ol>")
+        parts.append(tag("h2", block.dataset))
+        parts += [table(found.rows, found.caption) for found in block.tables]
+        parts.append(listing(block.notes, "ol"))
         tested = [setting for setting in block.settings if setting.runs]
         if tested:
-            parts += [*_boxes(block, tested), *_curves(tested)]
-            parts += [f"<h3>Worst {WORST} cases by mean Dice</h3>", *map(_worst_cases, tested)]
-            parts += [
-                "<h3>Commands and versions</h3>",
-                *(_story(setting, run) for setting in tested for run in setting.runs),
-            ]
-    return html_page(title, parts)
+            parts += [*_boxes(tested), *_curves(tested), tag("h3", f"Worst {WORST} cases by mean Dice")]
+            parts += [*_key(tested[0].classes), *map(_worst_cases, tested), tag("h3", "How each run was made")]
+            for setting in tested:
+                summaries = [test for tests in setting.tests.values() for test in tests]
+                for run in setting.runs:
+                    own = [test.summary for test in summaries if test.folder.parent == run.path]
+                    parts.append(folded(run.name, _story(run, own)))
+    return page("Results on " + ", ".join(dict.fromkeys(block.dataset for block in blocks)), parts)
 
 
-def _table(table: Table) -> str:
-    head, *rows = table.rows
-    lines = [f"<caption>{html.escape(table.caption)}</caption>", _row(head, "th")]
-    for row in rows:
-        lines.append(_row(row, "td", ' class="published"' if row[0].startswith("published: ") else ""))
-    return '<div class="wide"><table>' + "\n".join(lines) + "</table></div>"
-
-
-def _row(cells: Sequence[str], tag: str, attribute: str = "") -> str:
-    return f"<tr{attribute}>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-
-def _boxes(block: Block, settings: Sequence[Setting]) -> list[str]:
-    parts = []
-    for kind in ("best", "last"):
+def _boxes(settings: Sequence[Setting]) -> Iterator[Html]:
+    """Box plots of the best and of the last weights; once where they are the same in all runs."""
+    kinds = {"best": "best weights", "last": "last weights"}
+    pairs = [zip(setting.tests.get("best", ()), setting.tests.get("last", ())) for setting in settings]
+    if all(set(setting.tests) >= set(kinds) for setting in settings) and all(
+        same_weights(best.summary, last.summary) for pair in pairs for best, last in pair
+    ):
+        kinds = {"best": "best weights, which are the last ones"}
+    for kind, name in kinds.items():
         scores = {setting.name: setting.seed_mean(kind)[1]["dice"] for setting in settings if kind in setting.tests}
         if scores:
-            figure = inline_svg(draw_boxes(settings[0].classes, scores))
-            parts += [f"<h3>Dice over test cases by class, {kind} weights</h3>", figure]
-    return parts
+            charts = (tag("figure", inline_svg(*reversed(drawn))) for drawn in draw_boxes(settings[0].classes, scores))
+            yield tag("h3", f"Dice over test cases by class, {name}")
+            yield tag("div", *charts, class_="grid boxes")
 
 
-def _curves(settings: Sequence[Setting]) -> list[str]:
+def _curves(settings: Sequence[Setting]) -> Iterator[Html]:
     runs = {}
     for setting in settings:
         paths = [run.path / "metrics.jsonl" for run in setting.runs]
         runs[setting.name] = [read_metrics(path) for path in paths if path.exists()]
-    return ["<h3>Training</h3>", inline_svg(draw_runs(runs))]
+    charts = [tag("figure", inline_svg(figure, title)) for title, figure in draw_runs(runs)]
+    if charts:
+        yield tag("h3", "Training")
+        yield tag("div", *charts, class_="grid curves")
 
 
-def _worst_cases(setting: Setting) -> str:
+def _worst_cases(setting: Setting) -> Html:
     """Pictures of the first seed's worst cases, or why there are none."""
     kind = "best" if "best" in setting.tests else next(iter(setting.tests))
     test = setting.tests[kind][0]
-    title = f"<h4>{html.escape(test.summary['run'])}</h4>"
     worst = rank_cases(test.folder)[: -WORST - 1 : -1]
-    try:
-        chosen = {f"worst {place}": (case, dice) for place, (dice, case) in enumerate(worst, 1)}
-        return title + inline_svg(draw_cases(test.folder, chosen))
-    except (InputError, OSError, ValueError) as error:
-        return f'{title}<p class="small">no pictures: {html.escape(str(error))}</p>'
+    chosen = {f"worst {place}": (case, dice) for place, (dice, case) in enumerate(worst, 1)}
+    return join([tag("h4", test.summary["run"]), _cases(test.folder, chosen)])
 
 
-def _story(setting: Setting, run: Run) -> str:
-    """How a run was made and tested."""
+def _story(run: Run, summaries: Sequence[dict]) -> Html:
+    """Commands, code, device and versions of a run and its tests, and its config.json."""
     config = run.config
-    summaries = [test.summary for tests in setting.tests.values() for test in tests if test.folder.parent == run.path]
-    tested_by = [summary["command"] for summary in summaries if "command" in summary]
-    lines = [("train", config.get("command")), *(("test", command) for command in dict.fromkeys(tested_by))]
     changed = " with uncommitted changes" if config.get("uncommitted_changes") else ""
-    lines.append(("commit", f"{config.get('commit', 'not recorded')}{changed}"))
-    lines.append(("device", config.get("device")))
-    lines.append(("versions", ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())))
+    lines = [
+        ("train", config.get("command")),
+        *(("test", command) for command in dict.fromkeys(s["command"] for s in summaries if "command" in s)),
+        ("commit", f"{config.get('commit', 'not recorded')}{changed}"),
+        ("device", str(config.get("device", "not recorded")).replace("device: ", "")),
+        ("versions", ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())),
+    ]
     for start in config.get("later_starts", []):
         lines.append(("also run as", f"{start['command']} (commit {start['commit']}, {start['device']})"))
-    items = "".join(f"<li>{name}: <code>{html.escape(str(text or 'not recorded'))}</code></li>" for name, text in lines)
-    configuration = html.escape(json.dumps(config, indent=2))
-    return (
-        f"<details><summary>{html.escape(run.name)}</summary><ul>{items}</ul>"
-        f"<details><summary>config.json</summary><pre>{configuration}</pre></details></details>"
-    )
-
-
-def inline_svg(figure) -> str:
-    """The figure as SVG for a page: transparent, black drawn in the page's text colour."""
-    text = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "page", "font.family": "sans-serif"}):
-        figure.savefig(text, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
-    plt.close(figure)
-    svg = text.getvalue()[text.getvalue().index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = svg.replace("<text ", '<text fill="currentColor" ')
-    return f"<figure>{svg.replace('#000000', 'currentColor')}</figure>"
+    items = (tag("li", f"{name}: ", tag("code", text or "not recorded")) for name, text in lines)
+    return join([tag("ul", *items), folded("config.json", tag("pre", json.dumps(config, indent=2)))])

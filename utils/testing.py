@@ -117,7 +117,7 @@ def run_tests(args: argparse.Namespace, make_predict: MakePredictor, windows: st
     for number, text in enumerate(notes, 1):
         print(f"[{number}] {text}")
     if args.figures:
-        from utils.figures import plot_run  # needs matplotlib
+        from utils.report_page import plot_run  # needs matplotlib and torchvision
 
         for run in runs:
             print(f"page: {plot_run(run.path)}")

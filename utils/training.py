@@ -18,7 +18,7 @@ from tqdm import tqdm
 from dataloaders.sampler import TwoStreamBatches
 from utils.checkpoints import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from utils.device import step_seed
-from utils.panels import make_panel
+from utils.panels import can_draw, make_panel
 from utils.run_folder import RunFolder
 from utils.stopwatch import Stopwatch
 
@@ -262,8 +262,8 @@ class Trainer:
         for name, value in scores.items():
             self.writer.add_scalar(f"val/{name}", value, self.done)
         labels = {name[len("label/") :]: value for name, value in terms.items() if name.startswith("label/")}
-        if labels:
-            self.writer.add_image("panel/image_labels_truth", make_panel(batch, labels), self.done, dataformats="HWC")
+        if labels and can_draw():
+            self.writer.add_image("panel/image_labels_truth", make_panel(batch, labels), self.done)
         is_best = not self.best or scores["dice"] > self.best["val_dice"]
         if is_best:
             self.best = self._weights(val_dice=scores["dice"])

@@ -39,7 +39,7 @@ def test_facts_of_a_volume(tmp_path):
     assert facts.voxels == (2, 0, 1) and facts.negative and facts.types == ("float64", "int8")
     assert facts.spacing == (10, 1.5, 1.5)
     assert facts.hashes == tuple(image_hash(plane.astype(np.float32)) for plane in image)
-    assert len(facts.planes) == 2 and np.array_equal(facts.planes[1][1], [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 3]])
+    assert len(facts.planes) == 2 and np.array_equal(facts.planes[1][2], [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 3]])
     assert inspect(path, ACDC, 3, True, False).planes == ()
 
 
@@ -49,8 +49,11 @@ def test_planes_of_a_3d_volume_have_the_most_foreground(tmp_path):
     label[1, :2, 3] = 1
     facts = inspect(write(tmp_path / "a.h5", image=image, label=label), LA, 3, True, True)
     assert facts.problems == [] and len(facts.hashes) == 1
-    assert [plane.shape for plane, _ in facts.planes] == [(6, 5), (5, 4)]
-    assert np.array_equal(facts.planes[0][0], image[:, :, 3]) and np.array_equal(facts.planes[1][0], image[1])
+    assert [(name, plane.shape) for name, plane, _ in facts.planes] == [
+        ("slice 4 of 4 along Z", (6, 5)),
+        ("slice 2 of 6 along X", (5, 4)),
+    ]
+    assert np.array_equal(facts.planes[0][1], image[:, :, 3]) and np.array_equal(facts.planes[1][1], image[1])
 
 
 @pytest.mark.parametrize(

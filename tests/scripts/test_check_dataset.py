@@ -412,11 +412,24 @@ def test_the_page_stands_alone_and_shows_what_was_found_first(acdc, check, tmp_p
     check("ACDC", acdc)
     page = (tmp_path / "page.html").read_text()
     assert "color-scheme: light dark" in page and not re.search(r'(src|href)="(?!data:)', page)
-    cards = re.findall(r'<figure class="(found|clean)"><div>(.*?)</div><figcaption><b>(.*?)</b>(.*?)</figc', page, re.S)
+    pattern = r'<figure class="card (found|clean)"><div class="pair">(.*?)</div><figcaption><b>(.*?)</b>(.*?)</figc'
+    cards = re.findall(pattern, page, re.S)
     assert [card[2] for card in cards if card[0] == "found"] == ["patient002_frame01", "patient004_frame01"]
     assert len(cards) == 6 + 2 + 2 and cards[0][2] == "patient002_frame01" and "NaN" in cards[0][3]
     assert all(card[1].count("data:image/jpeg;base64,") == 2 for card in cards if card[2] != "patient002_frame01")
+    assert page.index("finding: ") < page.index("note: ")
+    captions = {card[2]: re.findall("<figcaption>(.*?)</figcaption>", card[1]) for card in cards}
+    assert captions["patient001_frame01"] == ["slice_3", "slice_6"]  # a file each
+    assert captions["patient005_frame01"] == ["slice 3 of 8 along Z", "slice 6 of 8 along Z"]
+    assert 'alt="patient005_frame01, slice 3 of 8 along Z"' in page and page.count("<table>") == 2
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_without_torchvision_it_says_so_before_anything_is_read(acdc, check, monkeypatch):
+    for name in ("torchvision", "torchvision.utils"):
+        monkeypatch.setitem(sys.modules, name, None)
+    code, _, text = check("ACDC", acdc)
+    assert code == 2 and "needs torchvision" in text and len(text.strip().splitlines()) == 1
 
 
 def test_as_a_command_from_another_folder(phantoms, root, tmp_path):

@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,8 @@ from scipy import ndimage
 from dataloaders.datasets import DATASETS
 from dataloaders.volumes import Case
 from networks import net_factory
-from utils.evaluation import evaluate, validation_scores
+from utils import evaluation
+from utils.evaluation import evaluate, validation_scores, with_progress
 from utils.inference import predict_slices
 
 
@@ -42,3 +45,24 @@ def test_scores_are_means_over_cases_then_classes_without_undefined_distances():
     assert scores["dice/LV"] == pytest.approx(0.5)
     assert scores["dice"] == pytest.approx((5 / 6 + 1 + 0.5) / 3)
     assert scores["asd/LV"] == 0 and np.isnan(scores["asd/Myo"])
+
+
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_a_bar_that_is_cleared(monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr("sys.stderr", screen)
+    assert list(with_progress([1, 2, 3], "validating")) == [1, 2, 3]
+    assert "validating" in screen.getvalue() and screen.getvalue().rstrip(" ").endswith("\r")
+
+
+@pytest.mark.parametrize("seconds, lines", [(25, [3, 6]), (1, []), (100, [1, 2, 3, 4, 5, 6])])
+def test_without_a_terminal_slow_cases_give_a_line_a_minute(monkeypatch, capsys, seconds, lines):
+    clock = iter(range(0, 10_000, seconds))
+    monkeypatch.setattr(evaluation.time, "monotonic", lambda: next(clock))
+    assert list(with_progress(range(7), "testing")) == list(range(7))
+    wanted = [f"testing: {number} of 7 cases in {number * seconds} s" for number in lines]
+    assert capsys.readouterr().out.splitlines() == wanted
