@@ -224,9 +224,17 @@ def test_pictures_and_page(runs, capsys):
 def test_picture_of_a_run_that_was_not_tested_and_of_none(runs, tmp_path, capsys):
     assert plot_run_script.main([str(runs / "seed_2")]) == 0
     assert (runs / "seed_2/report.html").read_text().count("data:image/png") == 1
-    with pytest.raises(SystemExit) as stop:
-        plot_run_script.main([str(tmp_path)])
-    assert stop.value.code == 2 and "not a run's folder" in capsys.readouterr().err
+    capsys.readouterr()
+    assert plot_run_script.main([str(runs), str(runs / "seed_2")]) == 0  # a method's folder, and one of its runs again
+    assert capsys.readouterr().out.count("page: ") == 2
+    test = runs / "seed_1" / "test_best"  # of data that is not there any more
+    test.mkdir()
+    (test / "per_case.csv").write_text("case,class,dice\na,RV,1\n")
+    (test / "summary.json").write_text(json.dumps({"dataset": "Gone", "root": str(tmp_path)}))
+    assert plot_run_script.main([str(runs)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.count("page: ") == 1 and "unknown dataset 'Gone'" in captured.err
+    assert plot_run_script.main([str(runs / "seed_1")]) == 2
 
 
 def test_shell_script_tests_what_it_finds(runs, root, tmp_path):
