@@ -7,7 +7,6 @@ import io
 from typing import NamedTuple, Sequence
 
 import numpy as np
-from PIL import Image
 
 from utils.pages import html_image, html_page
 from utils.panels import PALETTE, overlay, window
@@ -38,6 +37,8 @@ class Card(NamedTuple):
 
 def thumbnail(image: np.ndarray, label: np.ndarray) -> bytes:
     """A slice (H, W) with its labels (H, W, uint8) as a small JPEG; grey levels between the slice's own percentiles."""
+    from PIL import Image  # only the page of a checked dataset needs it
+
     factor = SIDE / max(image.shape)
     size = [max(1, round(length * factor)) for length in image.shape[::-1]]
     grey = np.asarray(Image.fromarray(window(image).astype(np.float32)).resize(size, Image.BILINEAR))

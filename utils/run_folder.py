@@ -7,6 +7,7 @@ events.*, checkpoint.pth, checkpoint_prev.pth, best.pth, last.pth.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import platform
 import shlex
@@ -18,7 +19,6 @@ from typing import Iterator, Optional
 
 import h5py
 import numpy
-import PIL
 import scipy
 import torch
 from tqdm import tqdm
@@ -191,5 +191,9 @@ def environment() -> dict:
         commit, changed = "unknown (not a git checkout)", None
     versions = {"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda}
     versions.update(cudnn=torch.backends.cudnn.version(), numpy=numpy.__version__, scipy=scipy.__version__)
-    versions.update(h5py=h5py.__version__, pillow=PIL.__version__, platform=f"{platform.system()} {platform.machine()}")
+    try:
+        pillow: Optional[str] = importlib.metadata.version("pillow")
+    except importlib.metadata.PackageNotFoundError:
+        pillow = None
+    versions.update(h5py=h5py.__version__, pillow=pillow, platform=f"{platform.system()} {platform.machine()}")
     return {"commit": commit, "uncommitted_changes": changed, "versions": versions}
