@@ -26,6 +26,7 @@ from tqdm import tqdm
 from dataloaders.errors import InputError
 from dataloaders.writing import write_json, write_text
 from utils.device import describe_device
+from utils.options import unused_flags
 
 # These flags may differ on resume: they do not change what is computed (max_iterations may only grow).
 FREE_ON_RESUME = (
@@ -74,8 +75,11 @@ class RunFolder:
             ) from error
 
     def _compare(self, old: dict, new: dict) -> None:
+        unused = unused_flags(new["flags"], new.get("dataset", {}).get("dims"))
         for part, name in FIXED_ON_RESUME.items():
             for key, was, now in differences(old.get(part), new[part]):
+                if key in unused and part == "flags":
+                    continue
                 raise InputError(
                     f"{self.path}: this run was made with {name.format(key)} = {was}, now it is {now}; "
                     "give the same to go on, or name another --exp for another run"
