@@ -92,6 +92,12 @@ def whole(least: int, most: int = 10**9) -> Callable:
     return checked(int, lambda value: least <= value <= most, f"a whole number from {least:,} to {most:,}")
 
 
+def _shortest(number):
+    """A float, or an int where it is whole: 200 stays 200 in config.json."""
+    value = float(number)
+    return int(value) if value.is_integer() else value
+
+
 positive, not_negative = whole(1), whole(0)
 seed_number = whole(0, 2**32 - 1)  # what NumPy takes
 worker_count = whole(0, 512)
@@ -100,6 +106,7 @@ positive_number = checked(float, lambda value: 0 < value < math.inf, "a number a
 voxel_size = checked(float, lambda value: 1e-3 <= value <= 1e3, "a size in mm from 0.001 to 1000")
 loss_weight = checked(float, lambda value: 0 <= value < math.inf, "a number of at least 0")
 below_one = checked(float, lambda value: 0 <= value < 1, "a number of at least 0 and below 1")
+ramp_length = checked(_shortest, lambda value: 0 <= value < math.inf, "a number of at least 0")
 part_of_name = checked(
     str,
     re.compile(r"(?!.*\.\.)[A-Za-z0-9._-]{1,100}").fullmatch,
@@ -241,11 +248,16 @@ def add_training_flags(parser: argparse.ArgumentParser, defaults: Mapping[int, M
 
 
 def add_ramp_flags(group: argparse._ArgumentGroup) -> None:
-    """The ramp of SPC's unlabelled terms."""
+    """The two ways to set the ramp of SPC's unlabelled terms; `parse` resolves both into consistency_rampup."""
     group.add_argument(
-        "--consistency_rampup", type=not_negative, default=200,
-        help="R of the ramp, in units of 150 iterations: the unlabelled terms have full weight from iteration "
-        "150 R on; a small run sets it to its iterations / 450 (default: %(default)s)",
+        "--consistency_rampup", type=ramp_length, default=200, metavar="R",
+        help="length of the ramp in units of 150 iterations, fractions too: the unlabelled terms reach full weight at "
+        "the first multiple of 150 that is at least 150 R, from the start with 0; a small run takes its iterations / "
+        "450 (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--ramp_until", type=not_negative, metavar="ITERATION",
+        help="instead of --consistency_rampup: the same in iterations, R = ITERATION / 150 (default: not used)",
     )  # fmt: skip
 
 
@@ -296,6 +308,11 @@ def parse(
     parser.set_defaults(**{**defaults[info.dims], **preset})
     args = parser.parse_args(argv)
     args.name = info.name
+    if getattr(args, "ramp_until", None) is not None:
+        if "consistency_rampup" in given:
+            parser.error("--ramp_until and --consistency_rampup say the same: leave one of them out")
+        args.consistency_rampup = _shortest(args.ramp_until / 150)
+    vars(args).pop("ramp_until", None)  # a run records consistency_rampup alone
     for flag, reason in unused_flags(vars(args), info.dims).items():
         if flag in given:
             parser.error(f"--{flag}: {reason}; leave it out")
