@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 
 from utils.inference import make_predictor
-from utils.options import Parser, named_dataset, one_line_errors, positive
+from utils.options import Parser, array_size, named_dataset, one_line_errors
 from utils.prediction_files import add_predict_flags, parse_test_or_predict, run_predictions
 from utils.testing import add_test_flags, run_tests
 
@@ -26,7 +26,7 @@ def parse_args(argv=None):
     parser = Parser(description=__doc__)
     add_test_flags(parser, dims=3, batch_size=4)
     parser.add_argument(
-        "--stride", type=positive, nargs=2, metavar=("XY", "Z"),
+        "--stride", type=array_size, nargs=2, metavar=("XY", "Z"),
         help="of the windows in voxels (default: the dataset's, the papers': LA 18 4, Pancreas 16 16)",
     )  # fmt: skip
     add_predict_flags(parser, dims=3)

@@ -28,7 +28,7 @@ from networks import net_factory
 from utils.device import pick_device, set_seed
 from utils.ema import update_parameters
 from utils.evaluation import validator
-from utils.inference import make_predictor
+from utils.inference import check_stride, make_predictor
 from utils.labels import hard_label, one_hot
 from utils.losses import foreground_dice_loss, masked_mean
 from utils.options import (
@@ -36,6 +36,9 @@ from utils.options import (
     add_data_flags,
     add_run_flags,
     add_training_flags,
+    array_size,
+    below_one,
+    loss_weight,
     not_negative,
     one_line_errors,
     parse,
@@ -97,30 +100,34 @@ def parse_args(argv=None):
     )  # fmt: skip
     group.add_argument(
         "--warmup_iterations", type=not_negative, default=2000,
-        help="iterations with the supervised term alone and thresholds at rest; a small run makes it small "
+        help="iterations of supervised warm-up with frozen thresholds; use a small value for short runs "
         "(default: %(default)s, the paper's)",
     )  # fmt: skip
-    group.add_argument("--consistency", type=float, default=0.3, help="weight of consistency (default: %(default)s)")
-    group.add_argument("--fused_weight", type=float, default=0.1, help="weight of fusion (default: %(default)s)")
     group.add_argument(
-        "--proto_weight", type=float, default=0.1, help="weight of labelled-unlabelled alignment (default: %(default)s)"
+        "--consistency", type=loss_weight, default=0.3, help="weight of consistency (default: %(default)s)"
     )
+    group.add_argument("--fused_weight", type=loss_weight, default=0.1, help="weight of fusion (default: %(default)s)")
     group.add_argument(
-        "--fused_proto_weight",
-        type=float,
-        default=0.1,
+        "--proto_weight", type=loss_weight, default=0.1,
+        help="weight of labelled-unlabelled alignment (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--fused_proto_weight", type=loss_weight, default=0.1,
         help="weight of labelled-fused alignment (default: %(default)s)",
-    )
+    )  # fmt: skip
     group.add_argument(
         "--num_proto", type=int, choices=(1, 2, 3, 4), default=4,
         help="number of scales, from the coarsest, whose prototypes are aligned (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
-        "--threshold", type=float, default=0.0,
+        "--threshold", type=below_one, default=0.0,
         help="a fixed confidence threshold; 0: moving ones, from 1/C, by scale and class (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
-        "--ema_decay", type=float, default=0.99, help="upper limit of the teacher's EMA factor (default: %(default)s)"
+        "--ema_decay",
+        type=below_one,
+        default=0.99,
+        help="upper limit of the teacher's EMA factor (default: %(default)s)",
     )
     group.add_argument(
         "--unlabelled", choices=("on", "off"), default="on",
@@ -128,13 +135,16 @@ def parse_args(argv=None):
     )  # fmt: skip
     group = parser.add_argument_group("cost of validation (3-D)")
     group.add_argument(
-        "--val_stride", type=positive, nargs=2, metavar=("XY", "Z"),
+        "--val_stride", type=array_size, nargs=2, metavar=("XY", "Z"),
         help="stride of the sliding window in voxels (default: the dataset's, as in the test: LA 18 4, Pancreas 16 16)",
     )  # fmt: skip
     group.add_argument("--val_cases", type=positive, metavar="N", help="validate on the first N cases (default: all)")
     add_run_flags(parser, PRESETS, val_start=True)
     args = parse(parser, PRESETS, argv, DEFAULTS)
-    if args.net == "unet_ds" and get_dataset(args.name, args.root_path).dims == 3:
+    info = get_dataset(args.name, args.root_path)
+    if info.dims == 3:
+        check_stride("--val_stride", args.val_stride or info.stride, args.patch_size or info.patch_size)
+    if args.net == "unet_ds" and info.dims == 3:
         parser.error("--net unet_ds: a 2-D network; in 3-D leave --net out")
     if args.net == "ducisc" and args.proto_features != "encoder":
         parser.error("--proto_features decoder: only for --net unet_ds; ducisc hands out its summed-skip features")

@@ -35,8 +35,12 @@ from utils.losses import dice_loss, mixed_loss
 from utils.options import (
     Parser,
     add_data_flags,
+    add_ramp_flags,
     add_run_flags,
     add_training_flags,
+    array_size,
+    below_one,
+    loss_weight,
     one_line_errors,
     parse,
     positive,
@@ -89,21 +93,20 @@ def parse_args(argv=None):
         "--pretrained", metavar="FILE",
         help="weights to start self-training from; there is no pre-training then (default: the pre-training's best)",
     )  # fmt: skip
+    add_ramp_flags(group)
     group.add_argument(
-        "--consistency_rampup", type=int, default=200,
-        help="R of the ramp, in units of 150 iterations: the unlabelled terms have full weight from iteration "
-        "150 R on; a small run sets it to its iterations / 450 (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--u_weight",
-        type=float,
-        default=0.1,
+        "--u_weight", type=loss_weight, default=0.1,
         help="weight of pseudo labels in the pasted images (default: %(default)s)",
-    )
-    group.add_argument("--contrast_weight", type=float, default=1.0, help="weight of L_pc (default: %(default)s)")
-    group.add_argument("--ema_decay", type=float, default=0.99, help="the teacher's EMA factor (default: %(default)s)")
+    )  # fmt: skip
+    group.add_argument("--contrast_weight", type=loss_weight, default=1.0, help="weight of L_pc (default: %(default)s)")
     group.add_argument(
-        "--memory_size", type=int, default=128, help="entries of each class's prototype ring (default: %(default)s)"
+        "--ema_decay", type=below_one, default=0.99, help="the teacher's EMA factor (default: %(default)s)"
+    )
+    group.add_argument(
+        "--memory_size",
+        type=array_size,
+        default=128,
+        help="entries of each class's prototype ring (default: %(default)s)",
     )
     group.add_argument(
         "--blend", choices=(*BLEND_MODES, "off"), default="uniform",
@@ -124,6 +127,8 @@ def parse_args(argv=None):
             f"--batch_size {args.batch_size} --labeled_bs {args.labeled_bs}: copy-paste pairs quarters of the batch, "
             "so the batch must be a multiple of 4 and half of it labelled"
         )
+    if args.pretrained and args.stage == "pretrain":
+        parser.error("--pretrained starts self-training, --stage pretrain has none: leave one of them out")
     return args
 
 

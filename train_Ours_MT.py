@@ -29,7 +29,19 @@ from utils.evaluation import validator
 from utils.inference import make_predictor
 from utils.labels import hard_label
 from utils.losses import dice_loss
-from utils.options import Parser, add_data_flags, add_run_flags, add_training_flags, one_line_errors, parse, preset_help
+from utils.options import (
+    Parser,
+    add_data_flags,
+    add_ramp_flags,
+    add_run_flags,
+    add_training_flags,
+    array_size,
+    below_one,
+    loss_weight,
+    one_line_errors,
+    parse,
+    preset_help,
+)
 from utils.prototypes import PrototypeMemory, contrast_loss
 from utils.ramps import consistency_ramp, ema_alpha
 from utils.run_folder import open_run
@@ -63,18 +75,20 @@ def parse_args(argv=None):
     add_data_flags(parser, dims=(2,), labelnum=5)
     add_training_flags(parser, DEFAULTS)
     group = parser.add_argument_group("method")
+    add_ramp_flags(group)
+    group.add_argument("--consistency", type=loss_weight, default=0.1, help="weight of L_su (default: %(default)s)")
+    group.add_argument("--contrast_weight", type=loss_weight, default=1.0, help="weight of L_pc (default: %(default)s)")
     group.add_argument(
-        "--consistency_rampup", type=int, default=200,
-        help="R of the ramp, in units of 150 iterations: the unlabelled terms have full weight from iteration "
-        "150 R on; a small run sets it to its iterations / 450 (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument("--consistency", type=float, default=0.1, help="weight of L_su (default: %(default)s)")
-    group.add_argument("--contrast_weight", type=float, default=1.0, help="weight of L_pc (default: %(default)s)")
-    group.add_argument(
-        "--ema_decay", type=float, default=0.99, help="upper limit of the teacher's EMA factor (default: %(default)s)"
+        "--ema_decay",
+        type=below_one,
+        default=0.99,
+        help="upper limit of the teacher's EMA factor (default: %(default)s)",
     )
     group.add_argument(
-        "--memory_size", type=int, default=128, help="entries of each class's prototype ring (default: %(default)s)"
+        "--memory_size",
+        type=array_size,
+        default=128,
+        help="entries of each class's prototype ring (default: %(default)s)",
     )
     group.add_argument(
         "--blend", choices=(*BLEND_MODES, "off"), default="uniform",

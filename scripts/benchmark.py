@@ -7,12 +7,12 @@
     python scripts/benchmark.py --only metrics --volumes "$DATASET_HOME"/LA/*/*/mri_norm2.h5
     python scripts/benchmark.py --only top                                 # the profiler's top ten rows of each step
 
-Machines are shared and noisy: quote the ratios, not the milliseconds. Needs tests/requirements.txt.
+Machines are shared and noisy: quote the ratios, not the milliseconds. `metrics` needs MedPy, `augmentation` torchvision
+and pillow.
 """
 
 from __future__ import annotations
 
-import argparse
 import resource
 import sys
 import tempfile
@@ -57,6 +57,7 @@ from utils.device import describe_device, pick_device, set_seed  # noqa: E402
 from utils.ema import update_parameters, update_state  # noqa: E402
 from utils.inference import predict_slices, window_scores  # noqa: E402
 from utils.metrics import METRICS, case_metrics  # noqa: E402
+from utils.options import Parser, array_size, check_patch_size, not_negative, one_line_errors  # noqa: E402
 from utils.prototypes import PrototypeMemory  # noqa: E402
 from utils.pseudo_labels import largest_component  # noqa: E402
 from utils.style_blending import draw_blend  # noqa: E402
@@ -494,25 +495,47 @@ PARTS = {
 }
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args(argv=None):
+    parser = Parser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="parts (default: all)")
-    parser.add_argument("--patch_size", type=int, nargs=2, default=[96, 96], help="pixels (default: 96 96)")
+    parser.add_argument("--patch_size", type=array_size, nargs=2, default=[96, 96], help="pixels (default: 96 96)")
     parser.add_argument(
-        "--batch_size", type=int, default=8, help="images, half of them labelled (default: %(default)s)"
+        "--batch_size", type=array_size, default=8, help="images, half of them labelled (default: %(default)s)"
     )
-    parser.add_argument("--volume_size", type=int, nargs=3, default=[48, 48, 32], help="voxels (default: 48 48 32)")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds, and masks of --volumes (default: %(default)s)")
+    parser.add_argument(
+        "--volume_size", type=array_size, nargs=3, default=[48, 48, 32], help="voxels (default: 48 48 32)"
+    )
+    parser.add_argument(
+        "--repeats", type=array_size, default=5, help="rounds, and masks of --volumes (default: %(default)s)"
+    )
     parser.add_argument("--root_path", help="ACDC's folder for data, validation, loader (default: a phantom)")
-    parser.add_argument("--volumes", nargs="*", help="h5 files with masks for the metrics (default: a phantom)")
-    parser.add_argument("--gpu", type=int, help="CUDA device (default: the first if there is any, else the CPU)")
+    parser.add_argument(
+        "--volumes", type=Path, nargs="+", help="h5 files with masks for the metrics (default: a phantom)"
+    )
+    parser.add_argument(
+        "--gpu", type=not_negative, help="CUDA device (default: the first if there is any, else the CPU)"
+    )
     args = parser.parse_args(argv)
+    check_patch_size(parser, args.patch_size)
+    check_patch_size(parser, args.volume_size, "volume_size")
+    if args.batch_size % 4:
+        parser.error(f"--batch_size {args.batch_size}: copy-paste pairs quarters of the batch, so a multiple of 4")
+    return args
+
+
+@one_line_errors
+def main(argv=None):
+    args = parse_args(argv)
     device = pick_device(args.gpu)
     set_seed(0, deterministic=False)
     print(f"{describe_device(device)}, PyTorch {torch.__version__}")
     for part in args.only:
-        PARTS[part](args, device)
+        try:
+            PARTS[part](args, device)
+        except ModuleNotFoundError as error:
+            print(f"{part}: not measured, it needs {error.name} (tests/requirements.txt)", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

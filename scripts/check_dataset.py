@@ -30,7 +30,7 @@ from dataloaders.findings import all_findings, labelled_by_protocol  # noqa: E40
 from dataloaders.inspection import Facts, inspect, middle_two  # noqa: E402
 from dataloaders.writing import write_text  # noqa: E402
 from utils.contact_sheet import Card, render_sheet, thumbnail  # noqa: E402
-from utils.options import Parser, add_name_flag, not_negative, one_line_errors  # noqa: E402
+from utils.options import Parser, add_name_flag, new_file, one_line_errors, worker_count  # noqa: E402
 from utils.panels import can_draw  # noqa: E402
 from utils.reports import format_table  # noqa: E402
 
@@ -42,10 +42,10 @@ def parse_args(argv=None):
     for role in ROLES:
         parser.add_argument(f"--{role}_list", metavar="FILE", help=f"{role} list (default: the dataset's own)")
     parser.add_argument(
-        "--out", type=Path, metavar="PAGE.html", help="the page (default: check_<dataset>.html in this folder)"
+        "--out", type=new_file, metavar="PAGE.html", help="the page (default: check_<dataset>.html in this folder)"
     )
     parser.add_argument(
-        "--num_workers", type=not_negative, default=0,
+        "--num_workers", type=worker_count, default=0,
         help="processes that read files beside this one; 0: none (default: %(default)s)",
     )  # fmt: skip
     args = parser.parse_args(argv)

@@ -4,25 +4,29 @@
 #   --name ACDC       your own data under $DATASET_HOME instead of phantoms
 #   --iterations N    of each training (default 400)
 #   --seed S          (default 1337)
-# Makes its environment, makes phantom data, trains a supervised network and Ours (MT) at a small size, tests them and
-# draws them. Everything lies in demo/; what is there is used again, and a run that was stopped goes on.
+# Makes its environment (scripts/environment.sh says which; PYTHON=/path/python3 names one), makes phantom data, trains a
+# supervised network and Ours (MT) at a small size, tests them and draws them. Everything is stored in demo/; finished
+# steps are reused, rerun the command after an interruption to continue.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+fail() { echo "error: $1; usage: bash scripts/demo.sh [--all] [--name ACDC] [--iterations N] [--seed S]" >&2; exit 2; }
 all= name= iterations=400 seed=1337
 while [ $# -gt 0 ]; do
     case $1 in
         --all) all=yes; shift ;;
-        --name) name=$2; shift 2 ;;
-        --iterations) iterations=$2; shift 2 ;;
-        --seed) seed=$2; shift 2 ;;
-        *) sed -n '2,7p' "$0" >&2; exit 2 ;;
+        --name | --iterations | --seed)
+            [ -n "${2:-}" ] || fail "$1 needs a value"
+            declare "${1#--}=$2"; shift 2 ;;
+        *) fail "unknown argument $1" ;;
     esac
 done
+[[ $iterations =~ ^[1-9][0-9]{0,8}$ && $iterations -ge 4 ]] || fail "--iterations $iterations is not a whole number from 4"
+[[ $seed =~ ^[0-9]{1,9}$ ]] || fail "--seed $seed is not a whole number from 0"
+[ -z "$name" ] || [ -n "${DATASET_HOME:-}" ] || fail "--name: export DATASET_HOME=<the parent folder of $name/> first"
 started=$SECONDS
 source scripts/environment.sh
 
 if [ -n "$name" ]; then
-    : "${DATASET_HOME:?--name $name uses your own data: export DATASET_HOME=<the parent folder of $name/>}"
     runs=demo/runs_own
     data=(--name "$name" --labelnum 5)
 else

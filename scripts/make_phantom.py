@@ -15,7 +15,6 @@ With --layout nifti the same cases as scans with a dataset.json, to be prepared 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -28,11 +27,21 @@ sys.path.insert(
 )  # scripts run from anywhere: the root holds the packages
 
 from dataloaders.datasets import DATASETS, DatasetInfo, get_dataset  # noqa: E402
+from dataloaders.errors import InputError  # noqa: E402
 from dataloaders.own_datasets import DESCRIPTION  # noqa: E402
 from dataloaders.preparation import from_axes  # noqa: E402
 from dataloaders.scans import Geometry, flip_array, write_label, write_scan  # noqa: E402
 from dataloaders.seeding import generator  # noqa: E402
 from dataloaders.writing import write_h5, write_text  # noqa: E402
+from utils.options import (  # noqa: E402
+    Parser,
+    array_size,
+    new_folder,
+    not_negative,
+    one_line_errors,
+    positive,
+    seed_number,
+)
 
 LISTS = Path(__file__).resolve().parent.parent / "dataloaders" / "lists"
 
@@ -243,6 +252,8 @@ def case_names(info: DatasetInfo, train: int, val: int, test: int) -> dict[str, 
         first = info.protocols[20]
         names["train"] = [*first, *(name for name in names["train"] if name not in first)]
     for role, number in (("train", train), ("test", test)):
+        if 0 < len(names[role]) < number:
+            raise InputError(f"--{role} {number}: {info.name} has {len(names[role])} cases in its {role} list")
         names[role] = (names[role] or [f"{role}{index:03d}" for index in range(number)])[:number]
     return names
 
@@ -357,16 +368,18 @@ def draw_geometry(rng: np.random.Generator, size: Sequence[int], thick: float) -
     return Geometry(tuple(size), (pixel, pixel, thick * pixel), origin, tuple(float(v) for v in direction.flat))
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args(argv=None):
+    parser = Parser(description=__doc__)
     parser.add_argument("--name", choices=tuple(DATASETS), default="ACDC", help="dataset (default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, help="folder that becomes DATASET_HOME")
-    parser.add_argument("--train", type=int, default=6, help="training cases (default: %(default)s)")
-    parser.add_argument("--val", type=int, default=2, help="validation cases, ACDC only (default: %(default)s)")
-    parser.add_argument("--test", type=int, default=2, help="test cases (default: %(default)s)")
+    parser.add_argument("--out", type=new_folder, required=True, help="folder that becomes DATASET_HOME")
+    parser.add_argument("--train", type=positive, default=6, help="training cases (default: %(default)s)")
+    parser.add_argument(
+        "--val", type=not_negative, default=2, help="validation cases, ACDC only (default: %(default)s)"
+    )
+    parser.add_argument("--test", type=not_negative, default=2, help="test cases (default: %(default)s)")
     parser.add_argument(
         "--shape",
-        type=int,
+        type=array_size,
         nargs=3,
         metavar=("Z", "H", "W"),
         help="of a volume (default: 10 72 64 in 2-D, 48 48 40 in 3-D)",
@@ -377,18 +390,34 @@ def main(argv=None):
         default="h5",
         help="transunet: Synapse as TransUNet has it; nifti: scans for prepare.py --name Custom (default: %(default)s)",
     )
-    parser.add_argument("--few", type=int, default=2, help="cases that share one style (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the shapes and images (default: %(default)s)")
-    args = parser.parse_args(argv)
+    parser.add_argument("--few", type=not_negative, default=2, help="cases that share one style (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, help="seed of the shapes and images (default: %(default)s)"
+    )
+    args, given = parser.parse_args(argv), parser.given(argv)
     if args.layout == "transunet" and args.name != "Synapse":
         parser.error("--layout transunet is Synapse's")
+    if "val" in given and args.name != "ACDC":
+        parser.error(f"--val: {args.name} has no validation list, leave it out")
+    dims = DATASETS[args.name].dims
+    least = 16 if args.layout == "nifti" else 8  # the networks' patch is a multiple of 16
+    if args.shape and min(args.shape[-dims:]) < least:
+        axes = "H and W" if dims == 2 else "every axis"
+        parser.error(f"--shape {' '.join(map(str, args.shape))}: {axes} must have at least {least} voxels here")
+    return args
+
+
+@one_line_errors
+def main(argv=None):
+    args = parse_args(argv)
     cases = {key: getattr(args, key) for key in ("train", "val", "test", "shape", "seed", "few")}
     if args.layout == "nifti":
         print(f"scans in {make_scans(args.name, args.out, **cases)}/: images, labels, {DESCRIPTION}")
-        return
+        return 0
     root = make_phantom(args.name, args.out, args.layout, **cases)
     print(f"phantom of {args.name} in {root}: export DATASET_HOME={args.out}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

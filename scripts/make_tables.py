@@ -21,7 +21,7 @@ sys.path.insert(
 )  # scripts run from anywhere: the root holds the packages
 
 from dataloaders.writing import write_text  # noqa: E402
-from utils.options import Parser, one_line_errors  # noqa: E402
+from utils.options import Parser, new_file, one_line_errors  # noqa: E402
 from utils.settings import find_settings  # noqa: E402
 from utils.tables import Block, as_csv, as_latex, as_markdown, make_blocks  # noqa: E402
 
@@ -37,15 +37,22 @@ def render(blocks: Sequence[Block], format: str) -> str:
     return {"markdown": as_markdown, "latex": as_latex, "csv": as_csv}[format](blocks)
 
 
-@one_line_errors
-def main(argv=None):
+def parse_args(argv=None):
     parser = Parser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="folders with tested runs")
     parser.add_argument(
         "--format", choices=tuple(SUFFIXES), default="markdown", help="what to write (default: %(default)s)"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: printed)")
+    parser.add_argument("--out", type=new_file, metavar="FILE", help="file to write (default: printed)")
     args = parser.parse_args(argv)
+    if args.out and args.out.suffix in {*SUFFIXES.values()} - {SUFFIXES[args.format]}:
+        parser.error(f"--out {args.out}: --format {args.format} ends with {SUFFIXES[args.format]}")
+    return args
+
+
+@one_line_errors
+def main(argv=None):
+    args = parse_args(argv)
     text = render(make_blocks(find_settings(args.runs)), args.format)
     if args.out is None:
         print(text, end="")

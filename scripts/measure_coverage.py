@@ -29,7 +29,7 @@ from dataloaders.seeding import generator  # noqa: E402
 from dataloaders.writing import write_h5, write_text  # noqa: E402
 from scripts.make_phantom import ANATOMY, ellipse, smooth_field  # noqa: E402
 from utils.device import pick_device  # noqa: E402
-from utils.options import Parser, one_line_errors  # noqa: E402
+from utils.options import Parser, new_folder, one_line_errors  # noqa: E402
 from utils.prediction import load_model, predict_prepared, predict_scan  # noqa: E402
 
 PREPARED = {
@@ -106,18 +106,22 @@ def measure(name: str, weights: Path) -> None:
         print(f"| {way} | " + " | ".join(cells) + f" | {seconds:.1f} |", flush=True)
 
 
-@one_line_errors
-def main(argv=None):
+def parse_args(argv=None):
     parser = Parser(description=__doc__)
     parser.add_argument("--name", choices=tuple(PREPARED), default="LA", help="dataset (default: %(default)s)")
     group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument("--out", type=Path, help="make the training files under this folder")
+    group.add_argument("--out", type=new_folder, help="make the training files under this folder")
     group.add_argument("--weights", type=Path, help="measure with these weights")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+@one_line_errors
+def main(argv=None):
+    args = parse_args(argv)
     if args.weights:
         measure(args.name, args.weights)
     else:
-        make(args.name, args.out)
+        make(args.name, Path(args.out))
 
 
 if __name__ == "__main__":

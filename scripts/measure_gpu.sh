@@ -6,6 +6,7 @@
 set -euo pipefail
 out=$(realpath "${1:-gpu.txt}")
 cd "$(dirname "$0")/.."
+test_tools=yes
 source scripts/environment.sh
 read -ra slice <<<"${SLICE:-256 256}"
 read -ra volume <<<"${VOLUME:-112 112 80}"

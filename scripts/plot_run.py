@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Draw a run: curves of loss terms and validation Dice, best, median and worst test case, and one page with the table.
+"""Draw runs: curves of loss terms and validation Dice, best, median and worst test case, and one page with the table.
 
-python scripts/plot_run.py runs/ACDC/Ours_MT_5/seed_1337
+    python scripts/plot_run.py runs/ACDC/Ours_MT_5/seed_1337
+    python scripts/plot_run.py runs/ACDC                        # all runs at or below
+
+Exit code 0: all are drawn, 1: some could not be, 2: none could.
 """
 
 from __future__ import annotations
@@ -13,18 +16,32 @@ sys.path.insert(
     0, str(Path(__file__).resolve().parent.parent)
 )  # scripts run from anywhere: the root holds the packages
 
+from dataloaders.errors import InputError  # noqa: E402
 from utils.options import Parser, one_line_errors  # noqa: E402
+from utils.runs import find_records  # noqa: E402
+
+
+def parse_args(argv=None):
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "run", type=Path, nargs="+", help="folders of runs, or any folder above them: of a dataset, a method, a seed"
+    )
+    return parser.parse_args(argv)
 
 
 @one_line_errors
 def main(argv=None):
+    folders = list(dict.fromkeys(run for folder in parse_args(argv).run for run in find_records(folder)))
     from utils.report_page import plot_run  # needs matplotlib and torchvision
 
-    parser = Parser(description=__doc__)
-    parser.add_argument("run", type=Path, nargs="+", help="run folders")
-    for run in parser.parse_args(argv).run:
-        print(f"page: {plot_run(run)}")
-    return 0
+    drawn = 0
+    for folder in folders:
+        try:
+            print(f"page: {plot_run(folder)}", flush=True)
+            drawn += 1
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+    return 0 if drawn == len(folders) else 1 if drawn else 2
 
 
 if __name__ == "__main__":

@@ -55,7 +55,14 @@ from dataloaders.preparation import (  # noqa: E402
 from dataloaders.reading import read_arrays, resolve  # noqa: E402
 from dataloaders.scans import read_scan, scan_hash  # noqa: E402
 from dataloaders.writing import WriteError, write_h5, write_text  # noqa: E402
-from utils.options import Parser, not_negative, one_line_errors  # noqa: E402
+from utils.options import (  # noqa: E402
+    Parser,
+    new_folder,
+    not_negative,
+    one_line_errors,
+    seed_number,
+    worker_count,
+)
 
 SLICE_AXES = [a + b for x in "xX" for y in "yY" for a, b in ((x, y), (y, x))]
 SPLIT = (70, 10, 20)  # shares of an own dataset's labelled patients in training, validation and test
@@ -282,13 +289,13 @@ def parse_args(argv=None):
         help="the unpacked download, searched at any depth; of Custom: the folder with images/, labels/ and "
         f"{DESCRIPTION} (required)",
     )  # fmt: skip
-    parser.add_argument("--out", required=True, type=Path, help="folder that becomes DATASET_HOME (required)")
+    parser.add_argument("--out", required=True, type=new_folder, help="folder that becomes DATASET_HOME (required)")
     parser.add_argument(
-        "--num_workers", type=not_negative, default=4,
+        "--num_workers", type=worker_count, default=4,
         help="processes, a case each; a CT case takes about 2 GB; 0: none beside this one (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--seed", type=not_negative, default=1337,
+        "--seed", type=seed_number, default=1337,
         help="of the margins around LA's labels, of the split of Custom (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -312,6 +319,7 @@ def parse_args(argv=None):
         "not for Custom (default: none)",
     )  # fmt: skip
     args = parser.parse_args(argv)
+    args.out = Path(args.out)
     for flag, name in (("slice_axes", "Synapse"), ("label_flip", "Pancreas")):
         if getattr(args, flag) and args.name != name:
             parser.error(f"--{flag} is {name}'s")

@@ -40,21 +40,20 @@ from scripts.make_phantom import make_phantom  # noqa: E402
 from scripts.make_tables import SUFFIXES, render  # noqa: E402
 from scripts.rows import SMOKE_FLAGS, SMOKE_PHANTOMS, TARGETS  # noqa: E402
 from utils.device import describe_device, pick_device  # noqa: E402
-from utils.options import Parser, not_negative, one_line_errors  # noqa: E402
+from utils.options import Parser, new_folder, not_negative, one_line_errors, seed_number, whole  # noqa: E402
 from utils.settings import Setting, find_settings  # noqa: E402
 from utils.tables import as_text, make_blocks  # noqa: E402
 from utils.verification import verify_run  # noqa: E402
 
 SEEDS = (1337, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+seed_count = whole(1, len(SEEDS))
 
 
 def seed_list(text: str) -> list[int]:
     """An argparse type: a number of seeds, or seeds with commas."""
     if "," in text:
-        return list(dict.fromkeys(not_negative(part) for part in text.split(",") if part.strip()))
-    if not 1 <= int(text) <= len(SEEDS):
-        raise argparse.ArgumentTypeError(f"1 to {len(SEEDS)} seeds, or the seeds themselves with commas: got {text}")
-    return list(SEEDS[: int(text)])
+        return list(dict.fromkeys(seed_number(part) for part in text.rstrip(",").split(",")))
+    return list(SEEDS[: seed_count(text)])
 
 
 def key_value(text: str) -> tuple[str, object]:
@@ -73,7 +72,9 @@ def parse_args(argv=None):
         help=f"a number of seeds, taken from {', '.join(map(str, SEEDS[:4]))}, ..., or the seeds themselves with "
         "commas, one as `7,` (default: 1, the seed 1337)",
     )  # fmt: skip
-    parser.add_argument("--output_dir", help="parent of the runs' folders (default: runs, with --smoke smoke)")
+    parser.add_argument(
+        "--output_dir", type=new_folder, help="parent of the runs' folders (default: runs, with --smoke smoke)"
+    )
     parser.add_argument(
         "--dry-run", "--dry_run", action="store_true",
         help="print states, commands and estimated hours, run nothing (default: off)",
@@ -111,7 +112,7 @@ def parse_args(argv=None):
         "--verify", nargs="+", type=Path, metavar="RUN",
         help="test the weights of these runs' folders again, elsewhere, and compare (default: none)",
     )  # fmt: skip
-    args = parser.parse_args(argv)
+    args, given = parser.parse_args(argv), parser.given(argv)
     unknown = [target for target in args.targets if target not in TARGETS]
     if unknown:
         parser.error(f"no target {', '.join(unknown)}: choose of {', '.join(TARGETS)}")
@@ -119,6 +120,11 @@ def parse_args(argv=None):
         parser.error("name tables to make, or runs to --verify")
     if args.report and (len(args.targets) != 1 or args.smoke or args.only):
         parser.error("--report is about one whole target, not about several, --smoke or --only")
+    unused = [f"--{flag}" for flag in given if args.verify and flag not in ("targets", "verify")]
+    if unused:
+        parser.error(f"{' '.join(unused)}: not with --verify, which reads the runs' folders alone")
+    if args.slurm and args.launcher != "slurm":
+        parser.error("--slurm is for --launcher slurm")
     if args.gpus is None:
         args.gpus = 1 if args.launcher == "slurm" else 0
     args.output_dir = args.output_dir or ("smoke" if args.smoke else "runs")

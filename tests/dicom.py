@@ -2,14 +2,14 @@
 
 import locale
 
-import SimpleITK as sitk
-
 
 def write_slices(folder, array, series="1.2.3", skip=(), spacing=(0.75, 0.75, 2.0)):
     """A folder with a DICOM series of axial slices (Z, Y, X) in HU, their names in the reverse order of place.
 
     spacing: mm along X, Y, Z; skip: slices that are left out.
     """
+    import SimpleITK as sitk
+
     kept = locale.setlocale(locale.LC_ALL)  # GDCM writes in the C locale and leaves the process in it
     folder.mkdir(parents=True, exist_ok=True)
     writer = sitk.ImageFileWriter()

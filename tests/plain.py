@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
 from scipy import ndimage
 
 from dataloaders.augmentation import PatchDraw, StrongDraw, WeakDraw, patch_padding
@@ -29,6 +28,7 @@ def plain_weak(array: np.ndarray, draw: WeakDraw, size) -> np.ndarray:
 
 def plain_strong(image: np.ndarray, draw: StrongDraw) -> np.ndarray:
     """Colour jitter by torchvision, blur by PIL on 8 bits."""
+    from PIL import Image, ImageFilter
     from torchvision.transforms import functional as TF
 
     tensor = torch.from_numpy(image)[None]

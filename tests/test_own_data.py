@@ -17,6 +17,8 @@ from networks import net_factory
 from scripts import check_dataset, make_tables, prepare
 from scripts.make_phantom import make_scans
 
+pytest.importorskip("SimpleITK", reason="scans are read and written by SimpleITK")
+
 SMALL = "--num_workers 0 --val_interval 4 --max_iterations 4 --batch_size 4 --labeled_bs 2 --labeled_cases 2".split()
 
 

@@ -11,9 +11,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
-from medpy import metric
 
 import train_Ours_MT
 from networks import net_factory
@@ -68,6 +66,7 @@ def test_validation_and_test_are_one_evaluation(runs, phantoms):
 
 
 def test_the_table_agrees_with_medpy_on_the_saved_predictions(runs, phantoms, capsys):
+    metric = pytest.importorskip("medpy.metric", reason="MedPy is the reference implementation")
     assert main(["--output_dir", str(runs)]) == 0
     out = capsys.readouterr().out
     data = phantoms("ACDC") / "ACDC" / "data"
@@ -163,6 +162,7 @@ def test_empty_predictions_are_counted_on_screen(tmp_path, phantoms, monkeypatch
 
 def test_a_runs_weights_are_all_that_a_new_scan_needs(runs, phantoms, root, tmp_path):
     """The same volumes as scans, without DATASET_HOME, in a process of their own: the same label maps."""
+    sitk = pytest.importorskip("SimpleITK", reason="scans are read and written by SimpleITK")
     run = runs / "seed_1"
     assert main(["--output_dir", str(run)]) == 0
     for path in (phantoms("ACDC") / "ACDC" / "data").glob("patient009*.h5"):
@@ -247,9 +247,16 @@ def test_picture_of_a_run_that_was_not_tested_and_of_none(runs, tmp_path, capsys
     assert plot_run_script.main([str(runs / "seed_2")]) == 0
     page = (runs / "seed_2/report.html").read_text()
     assert page.count("<svg") == 3 and "data:image" not in page
-    with pytest.raises(SystemExit) as stop:
-        plot_run_script.main([str(tmp_path)])
-    assert stop.value.code == 2 and "not a run's folder" in capsys.readouterr().err
+    capsys.readouterr()
+    assert plot_run_script.main([str(runs), str(runs / "seed_2")]) == 0  # a method's folder, and one of its runs again
+    assert capsys.readouterr().out.count("page: ") == 2
+    test = runs / "seed_1" / "test_best"  # a damaged test
+    test.mkdir()
+    (test / "summary.json").write_text("{")
+    assert plot_run_script.main([str(runs)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.count("page: ") == 1 and f"{test / 'summary.json'}: not a test's result" in captured.err
+    assert plot_run_script.main([str(runs / "seed_1")]) == 2
 
 
 def test_shell_script_tests_what_it_finds(runs, root, tmp_path):

@@ -210,7 +210,7 @@ def refusal(capsys, out, *flags):
         (["--name", "LA"], "--name LA: a 3-D dataset; the scripts for it are train_DuCiSC.py, test_3d.py"),
         (["--labeled_bs", "4"], "--labeled_bs 4 must be less than --batch_size 4"),
         (["--patch_size", "40", "32"], "--patch_size 40 32: each must be divisible by 16"),
-        (["--batch_size", "0"], "must be at least 1, got 0"),
+        (["--batch_size", "0"], "must be a whole number from 1 to 65,536, got '0'"),
         (["--preset", "nothing"], "invalid choice: 'nothing'"),
         (["--labeled_cases", "7"], "--labeled_cases 7 means 7 cases, the training list has 6"),
         (["--train_list", "nowhere.list"], "--train_list nowhere.list: no such file"),

@@ -102,8 +102,8 @@ def test_each_preset_computes_its_terms(preset):
         assert memory.weights.shape[1] == int(preset.split("-")[1])
 
 
-def test_explicit_flags_go_before_the_preset():
-    assert parse_args(["--preset", "memory-32", "--memory_size", "8"]).memory_size == 8
+def test_a_preset_sets_its_flags():
+    assert parse_args(["--preset", "memory-32"]).memory_size == 32
     assert parse_args(["--preset", "mix-beta"]).blend == "beta"
 
 

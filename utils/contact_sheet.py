@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple, Sequence, Tuple
 
 import numpy as np
-from PIL import Image
 
 from utils.pages import Html, folded, image, legend, listing, page, table, tag
 from utils.panels import class_colour, encode, overlay, window
@@ -29,6 +28,8 @@ class Card(NamedTuple):
 
 def thumbnail(picture: np.ndarray, label: np.ndarray) -> bytes:
     """A slice (H, W) with its labels (H, W, uint8) as a small JPEG; grey levels between the slice's own percentiles."""
+    from PIL import Image  # only the page of a checked dataset needs it
+
     factor = SIDE / max(picture.shape)
     size = [max(1, round(length * factor)) for length in picture.shape[::-1]]
     grey = np.asarray(Image.fromarray(window(picture).astype(np.float32)).resize(size, Image.BILINEAR))

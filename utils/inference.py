@@ -12,6 +12,7 @@ from scipy import ndimage
 from torch import nn
 
 from dataloaders.datasets import DatasetInfo
+from dataloaders.errors import InputError
 from dataloaders.resize import nearest_zoom
 from utils.labels import hard_label
 
@@ -68,6 +69,15 @@ def window_starts(size: int, patch: int, stride: int) -> list[int]:
     """min(i * stride, size - patch) from 0 until the axis is covered; none twice."""
     count = -(-(size - patch) // stride) + 1
     return [min(index * stride, size - patch) for index in range(count)]
+
+
+def check_stride(flag: str, stride: Sequence[int], patch_size: Sequence[int]) -> None:
+    """Raise InputError where windows with this stride (first two axes, last axis) would leave gaps between them."""
+    if stride[0] > min(patch_size[:2]) or stride[1] > patch_size[2]:
+        raise InputError(
+            f"{flag} {stride[0]} {stride[1]}: windows of {' '.join(map(str, patch_size))} voxels would leave gaps; "
+            f"give at most {min(patch_size[:2])} {patch_size[2]}"
+        )
 
 
 def window_scores(
@@ -132,6 +142,8 @@ def make_predictor(
     nms: bool = False,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """The function from an image to its label map that a dataset's protocol asks for."""
+    if info.dims == 3:
+        check_stride("--stride", stride or info.stride, patch_size)
 
     def predict(image: np.ndarray) -> np.ndarray:
         if info.dims == 2:

@@ -1,11 +1,14 @@
-"""The flags that the training scripts share, and how a script ends on bad input."""
+"""The flags that the training scripts share, what a flag's value may be, and how a script ends on bad input."""
 
 from __future__ import annotations
 
 import argparse
 import functools
+import math
 import os
+import re
 import sys
+from pathlib import Path
 from typing import Callable, Mapping, NoReturn, Optional, Sequence
 
 from dataloaders.datasets import ALIASES, DATASETS, DatasetInfo, get_dataset
@@ -18,14 +21,28 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
 
+    def parse_known_args(self, args=None, namespace=None):
+        args = sys.argv[1:] if args is None else list(args)
+        for before, text in zip(["the command line", *args], args):
+            if not text or text.endswith("=") and text.startswith("--"):
+                self.error(f"{text[:-1] or before}: a value is empty, perhaps a variable of the shell that is not set")
+        return super().parse_known_args(args, namespace)
+
+    def given(self, argv: Optional[Sequence[str]]) -> dict:
+        """The flags that were typed, with their values: without the defaults of the others."""
+        unset = object()
+        names = [action.dest for action in self._actions if action.dest != "help"]
+        values = vars(self.parse_args(argv, argparse.Namespace(**dict.fromkeys(names, unset))))
+        return {name: value for name, value in values.items() if value is not unset}
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
 
 def one_line_errors(main: Callable) -> Callable:
     """Decorate a script's main(argv): an InputError becomes one line on stderr and exit code 2.
 
-    A run that diverged (FloatingPointError) ends the same way with exit code 1, Ctrl-C with 130.
+    A run that diverged (FloatingPointError) or found no memory ends the same way with exit code 1, Ctrl-C with 130.
     """
 
     @functools.wraps(main)
@@ -38,8 +55,14 @@ def one_line_errors(main: Callable) -> Callable:
         except FloatingPointError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from error
+        except (MemoryError, RuntimeError) as error:
+            text = str(error).split("\n")[0]
+            if not isinstance(error, MemoryError) and "out of memory" not in text and "allocate memory" not in text:
+                raise
+            print(f"error: not enough memory, use smaller batches or patches ({text})", file=sys.stderr)
+            raise SystemExit(1) from error
         except KeyboardInterrupt:
-            print("interrupted; the same command goes on", file=sys.stderr)
+            print("interrupted; rerun the same command to resume", file=sys.stderr)
             raise SystemExit(130) from None
         except BrokenPipeError:  # whoever read our output, such as head, has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,20 +71,73 @@ def one_line_errors(main: Callable) -> Callable:
     return wrapper
 
 
-def positive(text: str) -> int:
-    """An argparse type: a whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
+def checked(convert: Callable, allowed: Callable, wanted: str) -> Callable:
+    """An argparse type: what `convert` makes of the text, an error that says `wanted` where that is not `allowed`."""
+
+    def parse_value(text: str):
+        try:
+            value = convert(text)
+        except (ValueError, OverflowError):
+            pass
+        else:
+            if allowed(value):
+                return value
+        raise argparse.ArgumentTypeError(f"must be {wanted}, got {text!r}")
+
+    return parse_value
 
 
-def not_negative(text: str) -> int:
-    """An argparse type: a whole number of at least 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, got {text}")
-    return value
+def whole(least: int, most: int = 10**9) -> Callable:
+    """An argparse type: a whole number in this range."""
+    return checked(int, lambda value: least <= value <= most, f"a whole number from {least:,} to {most:,}")
+
+
+def _shortest(number):
+    """A float, or an int where it is whole: 200 stays 200 in config.json."""
+    value = float(number)
+    return int(value) if value.is_integer() else value
+
+
+positive, not_negative = whole(1), whole(0)
+seed_number = whole(0, 2**32 - 1)  # what NumPy takes
+worker_count = whole(0, 512)
+array_size = whole(1, 2**16)  # of a batch, a side, a ring; larger ones are slips that no memory could hold
+positive_number = checked(float, lambda value: 0 < value < math.inf, "a number above 0")
+voxel_size = checked(float, lambda value: 1e-3 <= value <= 1e3, "a size in mm from 0.001 to 1000")
+loss_weight = checked(float, lambda value: 0 <= value < math.inf, "a number of at least 0")
+below_one = checked(float, lambda value: 0 <= value < 1, "a number of at least 0 and below 1")
+ramp_length = checked(_shortest, lambda value: 0 <= value < math.inf, "a number of at least 0")
+part_of_name = checked(
+    str,
+    re.compile(r"(?!.*\.\.)[A-Za-z0-9._-]{1,100}").fullmatch,
+    "part of a folder's name: up to 100 letters, digits, '.', '_' and '-', without '..'",
+)
+
+
+def new_folder(text: str) -> str:
+    """An argparse type: the path of a folder that exists or can be made."""
+    if os.path.exists(text) and not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text} is a file, name a folder")
+    return _can_be_made(text)
+
+
+def new_file(text: str) -> Path:
+    """An argparse type: the path of a file to write."""
+    if os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text} is a folder, name a file")
+    return Path(_can_be_made(text))
+
+
+def _can_be_made(text: str) -> str:
+    path = Path(text).absolute()
+    nearest = next(place for place in (path, *path.parents) if os.path.exists(place))
+    if nearest != path and not nearest.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: {nearest} is a file, not a folder")
+    if not os.access(nearest, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text}: no permission to write in {nearest}")
+    if any(len(os.fsencode(part)) > 255 for part in path.parts):
+        raise argparse.ArgumentTypeError(f"{text}: a name is longer than 255 bytes")
+    return text
 
 
 def dataset_names(dims: Sequence[int]) -> list[str]:
@@ -95,7 +171,7 @@ def add_data_flags(parser: argparse.ArgumentParser, dims: Sequence[int], labelnu
     group = parser.add_argument_group("data")
     add_name_flag(group, dims)
     group.add_argument(
-        "--labelnum", type=int, default=labelnum,
+        "--labelnum", type=positive, default=labelnum,
         help="labelled part by the dataset's protocol: per cent for ACDC and Synapse, volumes for LA, Pancreas, IAN; "
         "not for your own (default: %(default)s)",
     )  # fmt: skip
@@ -116,7 +192,7 @@ def add_data_flags(parser: argparse.ArgumentParser, dims: Sequence[int], labelnu
         help="cases that --protocol holdout takes out of training (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
-        "--patch_size", type=positive, nargs="+" if len(dims) > 1 else dims[0], metavar="N",
+        "--patch_size", type=array_size, nargs="+" if len(dims) > 1 else dims[0], metavar="N",
         help="size of the network's input in array axis order, each divisible by 16 (default: the dataset's)",
     )  # fmt: skip
 
@@ -132,12 +208,12 @@ def add_training_flags(parser: argparse.ArgumentParser, defaults: Mapping[int, M
 
     group = parser.add_argument_group("training")
     group.add_argument("--max_iterations", type=positive, help=f"iterations {paper('max_iterations')}")
-    group.add_argument("--batch_size", type=positive, help=f"images in a batch {paper('batch_size')}")
-    group.add_argument("--labeled_bs", type=positive, help=f"labelled images in a batch {paper('labeled_bs')}")
+    group.add_argument("--batch_size", type=array_size, help=f"images in a batch {paper('batch_size')}")
+    group.add_argument("--labeled_bs", type=array_size, help=f"labelled images in a batch {paper('labeled_bs')}")
     group.add_argument(
-        "--base_lr", type=float, default=0.01, help="learning rate of SGD, constant (default: %(default)s)"
+        "--base_lr", type=positive_number, default=0.01, help="learning rate of SGD, constant (default: %(default)s)"
     )
-    group.add_argument("--seed", type=not_negative, default=1337, help="seed of all draws (default: %(default)s)")
+    group.add_argument("--seed", type=seed_number, default=1337, help="seed of all draws (default: %(default)s)")
     group.add_argument(
         "--deterministic", action="store_true",
         help="deterministic algorithms on CUDA where torch has them; a CPU run repeats anyway (default: off)",
@@ -167,7 +243,21 @@ def add_training_flags(parser: argparse.ArgumentParser, defaults: Mapping[int, M
     )  # fmt: skip
     group.add_argument(
         "--profile", action="store_true",
-        help="say at the end where the time went; waits for the device at each part (default: off)",
+        help="print the time spent per stage at the end; synchronises the device after each stage (default: off)",
+    )  # fmt: skip
+
+
+def add_ramp_flags(group: argparse._ArgumentGroup) -> None:
+    """The two ways to set the ramp of SPC's unlabelled terms; `parse` resolves both into consistency_rampup."""
+    group.add_argument(
+        "--consistency_rampup", type=ramp_length, default=200, metavar="R",
+        help="length of the ramp in units of 150 iterations, fractions too: the unlabelled terms reach full weight at "
+        "the first multiple of 150 that is at least 150 R, from the start with 0; a small run takes its iterations / "
+        "450 (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--ramp_until", type=not_negative, metavar="ITERATION",
+        help="instead of --consistency_rampup: the same in iterations, R = ITERATION / 150 (default: not used)",
     )  # fmt: skip
 
 
@@ -176,15 +266,18 @@ def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict], 
     group = parser.add_argument_group("run")
     group.add_argument(
         "--preset", choices=tuple(presets), metavar="NAME",
-        help="a baseline or ablation: a set of flag values; flags given besides win (default: the full method)",
+        help="a baseline or ablation: a set of flag values; a flag that says otherwise is refused (default: the full "
+        "method)",
     )  # fmt: skip
-    group.add_argument("--exp", help="added to the run folder's name (default: the preset's name)")
-    group.add_argument("--output_dir", default="runs", help="parent of the runs' folders (default: %(default)s)")
+    group.add_argument("--exp", type=part_of_name, help="added to the run folder's name (default: the preset's name)")
     group.add_argument(
-        "--gpu", type=int, metavar="N", help="CUDA device (default: the first if there is any, else the CPU)"
+        "--output_dir", type=new_folder, default="runs", help="parent of the runs' folders (default: %(default)s)"
     )
     group.add_argument(
-        "--num_workers", type=not_negative, default=2,
+        "--gpu", type=not_negative, metavar="N", help="CUDA device (default: the first if there is any, else the CPU)"
+    )
+    group.add_argument(
+        "--num_workers", type=worker_count, default=2,
         help="processes that load and augment; 0: none beside the training itself (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
@@ -203,17 +296,26 @@ def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict], 
 
 
 def parse(
-    parser: argparse.ArgumentParser,
-    presets: Mapping[str, dict],
-    argv: Optional[Sequence[str]],
-    defaults: Mapping[int, Mapping[str, int]],
+    parser: Parser, presets: Mapping[str, dict], argv: Optional[Sequence[str]], defaults: Mapping[int, Mapping]
 ) -> argparse.Namespace:
     """Parse, with the values of the paper for the dataset and of the preset as defaults; check flags together."""
-    first = parser.parse_args(argv)
+    first, given = parser.parse_args(argv), parser.given(argv)
     info = named_dataset(first, tuple(defaults))
-    parser.set_defaults(**{**defaults[info.dims], **presets.get(first.preset, {})})
+    preset = presets.get(first.preset, {})
+    for flag in preset.keys() & given.keys():
+        if given[flag] != preset[flag]:
+            parser.error(f"--preset {first.preset} sets --{flag} {preset[flag]}, not {given[flag]}: leave one out")
+    parser.set_defaults(**{**defaults[info.dims], **preset})
     args = parser.parse_args(argv)
     args.name = info.name
+    if getattr(args, "ramp_until", None) is not None:
+        if "consistency_rampup" in given:
+            parser.error("--ramp_until and --consistency_rampup say the same: leave one of them out")
+        args.consistency_rampup = _shortest(args.ramp_until / 150)
+    vars(args).pop("ramp_until", None)  # a run records consistency_rampup alone
+    for flag, reason in unused_flags(vars(args), info.dims).items():
+        if flag in given:
+            parser.error(f"--{flag}: {reason}; leave it out")
     if args.labeled_bs >= args.batch_size:
         parser.error(
             f"--labeled_bs {args.labeled_bs} must be less than --batch_size {args.batch_size}: "
@@ -225,10 +327,25 @@ def parse(
     return args
 
 
-def check_patch_size(parser: argparse.ArgumentParser, patch_size: Optional[Sequence[int]]) -> None:
+def unused_flags(flags: Mapping, dims: Optional[int]) -> dict[str, str]:
+    """The flags that have no effect next to the others, and why. Refused where typed, not compared when a run resumes.
+
+    flags: all of a run's by name; dims: of its dataset.
+    """
+    found = {}
+    if flags.get("labeled_cases") is not None:
+        found["labelnum"] = "--labeled_cases says which cases are labelled"
+    if flags.get("protocol") == "paper":
+        found["holdout_cases"] = "only --protocol holdout takes cases out of training"
+    if dims == 2:
+        found["val_stride"] = "slices are validated whole, without windows"
+    return found
+
+
+def check_patch_size(parser: Parser, patch_size: Optional[Sequence[int]], flag: str = "patch_size") -> None:
     """End with an error where a side of --patch_size, if it is given, does not suit the networks."""
     if patch_size and any(size % 16 for size in patch_size):
-        parser.error(f"--patch_size {' '.join(map(str, patch_size))}: each must be divisible by 16")
+        parser.error(f"--{flag} {' '.join(map(str, patch_size))}: each must be divisible by 16")
 
 
 def preset_help(presets: Mapping[str, dict]) -> str:

@@ -18,7 +18,14 @@ from dataloaders.datasets import DatasetInfo
 from dataloaders.errors import InputError
 from dataloaders.preparation import PREPARATIONS, Preparation, Prepared, crop_box, prepare, restore
 from dataloaders.scans import Scan, flip, flip_array
-from utils.inference import label_map, largest_objects, predict_volume, slices_and_scores, window_scores
+from utils.inference import (
+    check_stride,
+    label_map,
+    largest_objects,
+    predict_volume,
+    slices_and_scores,
+    window_scores,
+)
 from utils.weights import Weights, build_network, dataset_of, load_weights, stated_dataset
 
 
@@ -101,6 +108,8 @@ def load_model(
     stride = tuple(stride or info.stride) if dims == 3 else None
     if stride and not all(stride):
         raise InputError(f"{path}: does not state the stride of its windows; give --stride")
+    if stride:
+        check_stride("--stride", stride, info.patch_size)
     # a preparation that turns every scan leaves nothing to turn around before it
     orientation = None if preparation.orientation else stated_dataset(weights).get("orientation")
     return Model(net, info, preparation, stride, batch_size, nms, one_pass, orientation)

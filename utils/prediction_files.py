@@ -20,7 +20,7 @@ from dataloaders.reading import file_hash
 from dataloaders.scans import SUFFIXES, Geometry, is_dicom, read_scan, scan_hash, scan_suffix, write_label, write_scan
 from dataloaders.writing import WriteError, csv_text, write_json, write_text
 from utils.device import describe_device, pick_device, set_seed
-from utils.options import Parser, check_patch_size, dataset_names
+from utils.options import Parser, check_patch_size, dataset_names, new_folder
 from utils.prediction import Model, Prediction, load_model, predict_scan
 from utils.run_folder import command_line, environment
 
@@ -38,7 +38,7 @@ def add_predict_flags(parser: argparse.ArgumentParser, dims: int) -> None:
     )  # fmt: skip
     group.add_argument("--weights", metavar="FILE", help="a run's best.pth or last.pth, or a bare .pth with --name")
     group.add_argument(
-        "--out", default="predictions",
+        "--out", type=new_folder, default="predictions",
         help="folder of label maps and volumes.csv; scans that are there already, by the same weights and flags, are "
         "passed over (default: %(default)s)",
     )  # fmt: skip
@@ -55,12 +55,14 @@ def add_predict_flags(parser: argparse.ArgumentParser, dims: int) -> None:
 
 def parse_test_or_predict(parser: Parser, argv: Optional[Sequence[str]], dims: int) -> argparse.Namespace:
     """Parse; flags that say nothing in the mode they are given in are an error."""
-    args = parser.parse_args(argv)
+    args, given = parser.parse_args(argv), parser.given(argv)
     foreign, where = (ONLY_TEST, "for a test, not") if args.predict else (ONLY_PREDICT, "only")
-    given = [flag for flag in foreign if getattr(args, flag, None) != parser.get_default(flag)]
-    if given:
-        parser.error(f"{' '.join(f'--{flag}' for flag in given)}: {where} with --predict")
+    found = [f"--{flag}" for flag in foreign if flag in given]
+    if found:
+        parser.error(f"{' '.join(found)}: {where} with --predict")
     check_patch_size(parser, args.patch_size)
+    if args.spacing and given.get("unit") == "voxel":
+        parser.error("--spacing gives distances in mm, not --unit voxel: leave one of them out")
     if args.predict and not args.weights:
         parser.error("--predict needs --weights FILE")
     if not args.predict:

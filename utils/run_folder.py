@@ -7,6 +7,7 @@ events.*, checkpoint.pth, checkpoint_prev.pth, best.pth, last.pth.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import platform
 import shlex
@@ -18,7 +19,6 @@ from typing import Container, Iterator, Optional
 
 import h5py
 import numpy
-import PIL
 import scipy
 import torch
 from tqdm import tqdm
@@ -26,6 +26,7 @@ from tqdm import tqdm
 from dataloaders.errors import InputError
 from dataloaders.writing import write_json, write_text
 from utils.device import describe_device
+from utils.options import unused_flags
 
 # These flags may differ on resume: they do not change what is computed (max_iterations may only grow).
 FREE_ON_RESUME = (
@@ -77,8 +78,11 @@ class RunFolder:
 
     def _compare(self, old: dict, new: dict) -> None:
         old = {**old, "flags": recorded_flags(old, new["flags"])}
+        unused = unused_flags(new["flags"], new.get("dataset", {}).get("dims"))
         for part, name in FIXED_ON_RESUME.items():
             for key, was, now in differences(old.get(part), new[part]):
+                if key in unused and part == "flags":
+                    continue
                 raise InputError(
                     f"{self.path}: this run was made with {name.format(key)} = {was}, now it is {now}; "
                     "give the same to go on, or name another --exp for another run"
@@ -200,5 +204,9 @@ def environment() -> dict:
         commit, changed = "unknown (not a git checkout)", None
     versions = {"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda}
     versions.update(cudnn=torch.backends.cudnn.version(), numpy=numpy.__version__, scipy=scipy.__version__)
-    versions.update(h5py=h5py.__version__, pillow=PIL.__version__, platform=f"{platform.system()} {platform.machine()}")
+    try:
+        pillow: Optional[str] = importlib.metadata.version("pillow")
+    except importlib.metadata.PackageNotFoundError:
+        pillow = None
+    versions.update(h5py=h5py.__version__, pillow=pillow, platform=f"{platform.system()} {platform.machine()}")
     return {"commit": commit, "uncommitted_changes": changed, "versions": versions}

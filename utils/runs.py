@@ -31,18 +31,25 @@ class Run:
 def find_runs(folder: Path, info: DatasetInfo) -> list[Run]:
     """The runs of a dataset at or below `folder`, in order of their names.
 
-    Raises InputError that says what was looked for where there is none.
+    `folder` may be any on the way to them: of all datasets, of one, of a method, a seed, a stage. Pre-training counts
+    where it is named itself or nothing followed it. Raises InputError, with what was looked for, where there is none.
     """
     script = "train_Ours_MT.py" if info.dims == 2 else "train_DuCiSC.py"
     usual = next((number for number in (5, 6, 8) if number in info.protocols), 8)
     labelled = f"--labelnum {usual}" if info.protocols or info.any_labelnum else "--labeled_cases 4"
     advice = f"train first: python {script} --name {info.name} {labelled}"
+    if folder.is_file():
+        raise InputError(f"--output_dir {folder}: a file, name the folder that holds it")
     if not folder.is_dir():
         raise InputError(f"--output_dir {folder}: no such folder; {advice}")
     found = sorted({path.parent for name in ("best.pth", "last.pth") for path in folder.rglob(name)})
-    runs = [run for run in (describe_run(path) for path in found) if run is not None]
+    runs = [run for run in (describe_run(path, whole=path == folder) for path in found) if run is not None]
+    named = [run.config.get("dataset", {}).get("name", info.name) for run in runs]
+    of_dataset = [run for run, name in zip(runs, named) if name == info.name]
+    if of_dataset:
+        return of_dataset
     if runs:
-        return runs
+        raise InputError(f"{folder}: weights of {', '.join(sorted(set(named)))}, not of {info.name}; give its --name")
     bare = sorted(path for path in folder.glob("*.pth") if not path.name.startswith("checkpoint"))
     if bare:
         name = folder.resolve().name
@@ -52,8 +59,25 @@ def find_runs(folder: Path, info: DatasetInfo) -> list[Run]:
     )
 
 
-def describe_run(path: Path) -> Optional[Run]:
-    """The run in this folder, by its config.json where it has one; None for the first stage of a run of two."""
+def find_records(folder: Path) -> list[Path]:
+    """The folders at or below `folder` that hold a run's records or tests, in order: what can be drawn.
+
+    Raises InputError where there is none.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    tests = [path.parent for path in folder.rglob("test_*/summary.json") if not path.parent.suffix]
+    found = sorted({path.parent for path in (*folder.rglob("metrics.jsonl"), *tests)})
+    if not found:
+        raise InputError(f"{folder}: no metrics.jsonl and no test_*/summary.json in it or below, nothing ran yet")
+    return found
+
+
+def describe_run(path: Path, whole: bool = False) -> Optional[Run]:
+    """The run in this folder, by its config.json where it has one; None for the first stage of a run of two.
+
+    whole: the first stage too.
+    """
     try:
         config = json.loads((path / "config.json").read_text())
     except (OSError, ValueError):
@@ -61,7 +85,7 @@ def describe_run(path: Path) -> Optional[Run]:
     weights = {kind: path / f"{kind}.pth" for kind in ("best", "last") if (path / f"{kind}.pth").exists()}
     flags = config.get("flags", {})
     stage = path.name if path.name in ("pretrain", "self") else ""
-    if stage == "pretrain" and (path.parent / "self" / "last.pth").exists():
+    if stage == "pretrain" and not whole and (path.parent / "self" / "last.pth").exists():
         return None  # only the start of a run of two stages
     folder = path.resolve().parent if stage else path.resolve()
     seed = folder.name if folder.name.startswith("seed_") else ""

@@ -29,7 +29,10 @@ def resolve_speed(args: argparse.Namespace, device: torch.device) -> None:
     Raises InputError for a flag that this device or this PyTorch cannot follow.
     """
     if args.fast:
-        vars(args).update(FAST[device.type, get_dataset(args.name, args.root_path).dims])
+        chosen = FAST[device.type, get_dataset(args.name, args.root_path).dims]
+        if args.amp not in ("off", chosen.get("amp", args.amp)):
+            raise InputError(f"--fast takes --amp {chosen['amp']} here, not {args.amp}: leave one of them out")
+        vars(args).update(chosen)
     if args.data_on == "gpu" and device.type != "cuda":
         raise InputError("--data_on gpu needs a CUDA device; leave it out to keep the data on the CPU")
     if args.fused and "fused" not in inspect.signature(torch.optim.SGD.__init__).parameters:

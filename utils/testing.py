@@ -14,7 +14,7 @@ from dataloaders.training_data import open_volumes, require_list
 from dataloaders.volumes import VolumeDataset
 from utils.device import describe_device, pick_device, set_seed
 from utils.evaluation import evaluate
-from utils.options import dataset_names, positive
+from utils.options import array_size, dataset_names, not_negative, voxel_size
 from utils.reports import (
     COLUMNS,
     footnotes,
@@ -49,7 +49,11 @@ def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) 
     parser.add_argument("--root_path", help="the dataset's own folder (default: its name under $DATASET_HOME)")
     parser.add_argument("--test_list", metavar="FILE", help="test list (default: the dataset's own)")
     parser.add_argument(
-        "--spacing", type=float, nargs=3, metavar=axes, help="voxel size in mm: distances in mm (default: voxels)"
+        "--spacing",
+        type=voxel_size,
+        nargs=3,
+        metavar=axes,
+        help="voxel size in mm: distances in mm (default: voxels)",
     )
     parser.add_argument(
         "--unit", choices=("voxel", "mm"), default="voxel",
@@ -60,7 +64,7 @@ def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) 
         help="distance to an empty mask: undefined, left out and counted, or the releases' 0 (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--patch_size", type=positive, nargs=dims, metavar="N",
+        "--patch_size", type=array_size, nargs=dims, metavar="N",
         help="network's input, for a bare .pth that does not state it (default: the dataset's)",
     )  # fmt: skip
     parser.add_argument(
@@ -69,14 +73,14 @@ def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) 
     )  # fmt: skip
     what = {2: "slices", 3: "windows"}[dims]
     parser.add_argument(
-        "--batch_size", type=positive, default=batch_size, help=f"{what} at a time (default: %(default)s)"
+        "--batch_size", type=array_size, default=batch_size, help=f"{what} at a time (default: %(default)s)"
     )
     parser.add_argument("--nms", action="store_true", help="keep the largest object of each class (default: off)")
     parser.add_argument(
         "--figures", action="store_true", help="draw curves, cases and a page for each run (default: off)"
     )
     parser.add_argument(
-        "--gpu", type=int, metavar="N", help="CUDA device (default: the first if there is any, else the CPU)"
+        "--gpu", type=not_negative, metavar="N", help="CUDA device (default: the first if there is any, else the CPU)"
     )
 
 

@@ -5,7 +5,6 @@ import struct
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from dicom import write_slices
 
 from dataloaders.errors import InputError
@@ -21,6 +20,8 @@ from dataloaders.scans import (
     write_scan,
 )
 from dataloaders.writing import WriteError
+
+sitk = pytest.importorskip("SimpleITK", reason="scans are read and written by SimpleITK")
 
 ARRAY = np.random.default_rng(0).integers(-1000, 1000, (6, 9, 8)).astype(np.int16)  # Z, Y, X
 COS, SIN = np.cos(0.4), np.sin(0.4)

@@ -1,4 +1,5 @@
 import re
+import sys
 
 import pytest
 
@@ -21,7 +22,15 @@ def test_each_part_prints_its_ratios_and_its_results_are_equal(part, capsys):
         assert re.search(r"MT step: .*aten::\w+ [\d.]+%", out) and len(out.splitlines()) == 1 + 5
 
 
+def test_a_part_whose_package_is_missing_is_named_and_the_others_are_measured(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "medpy", None)
+    assert main(["--only", "metrics", "component", "--repeats", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "metrics: not measured, it needs medpy" in out and "2 % speckles: plain" in out
+
+
 def test_augmentation_equals_the_plain_way(capsys):
+    pytest.importorskip("torchvision", reason="torchvision is the reference implementation of the colour jitter")
     main(["--only", "augmentation", "--repeats", "1"])
     out = capsys.readouterr().out
     assert "weak image and label equal" in out

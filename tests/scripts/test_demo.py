@@ -4,14 +4,28 @@ import subprocess
 
 import pytest
 
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-def test_wrong_arguments_print_the_usage_and_make_nothing(root, tmp_path):
-    result = subprocess.run(["bash", str(root / "scripts/demo.sh"), "--what"], capture_output=True, text=True)
-    assert result.returncode == 2 and "bash scripts/demo.sh" in result.stderr and result.stdout == ""
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--what"], "unknown argument --what; usage: bash scripts/demo.sh [--all]"),
+        (["--iterations"], "--iterations needs a value"),
+        (["--iterations", "0"], "--iterations 0 is not a whole number from 4"),
+        (["--iterations", "1e3"], "--iterations 1e3 is not a whole number from 4"),
+        (["--seed", "-1"], "--seed -1 is not a whole number from 0"),
+        (["--name", "ACDC"], "--name: export DATASET_HOME=<the parent folder of ACDC/> first"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_make_nothing(root, tmp_path, arguments, words):
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    command = ["bash", str(root / "scripts/demo.sh"), *arguments]
+    result = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert result.returncode == 2 and result.stdout == "" and not list(tmp_path.iterdir())
+    assert words in result.stderr and result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "script", ["scripts/demo.sh", "scripts/test.sh", "scripts/environment.sh", "scripts/measure_gpu.sh", "test_ACDC.sh"]
 )

@@ -9,7 +9,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from dicom import write_slices
 
 from dataloaders import downloads
@@ -19,6 +18,8 @@ from dataloaders.reading import read_case, read_list, read_spacing, resolve_all
 from dataloaders.scans import Geometry, read_scan
 from scripts.make_phantom import write_case
 from scripts.prepare import main
+
+sitk = pytest.importorskip("SimpleITK", reason="scans are read and written by SimpleITK")
 
 
 def write(path, array, spacing=(1.5, 1.5, 5.0), direction=None):

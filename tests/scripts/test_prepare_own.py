@@ -13,6 +13,8 @@ from dataloaders.scans import Geometry, read_scan, write_label, write_scan
 from scripts.make_phantom import draw_geometry, make_scans
 from scripts.prepare import main
 
+pytest.importorskip("SimpleITK", reason="scans are read and written by SimpleITK")
+
 PLAIN = Geometry((10, 8, 3), (1.5, 1.5, 5.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
 NAMES = ("p1_frame01", "p1_frame02", "p2", "p3", "p4")  # p4 has no label
 

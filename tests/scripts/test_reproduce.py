@@ -236,7 +236,7 @@ def test_jobs_run_side_by_side_on_a_gpu_each(monkeypatch, tmp_path):
     [
         (["spc-mnist"], "no target spc-mnist: choose of spc-acdc"),
         ([], "name tables to make, or runs to --verify"),
-        (["spc-acdc", "--seeds", "0"], "1 to 10 seeds"),
+        (["spc-acdc", "--seeds", "0"], "must be a whole number from 1 to 10"),
         (["spc-acdc", "--slurm", "partition"], "expected KEY=VALUE"),
     ],
 )

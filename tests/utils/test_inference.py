@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from dataloaders.datasets import DATASETS
+from dataloaders.errors import InputError
 from networks import net_factory
 from utils.inference import (
     largest_objects,
+    make_predictor,
     predict_slices,
     predict_volume,
     slices_and_scores,
@@ -71,6 +74,13 @@ def test_no_window_is_computed_twice_and_the_axis_is_covered():
         assert starts == sorted(set(starts)) and starts[0] == 0 and starts[-1] == size - patch
         assert all(b - a <= stride for a, b in zip(starts, starts[1:]))
         assert starts == [min(i * stride, size - patch) for i in range(int(np.ceil((size - patch) / stride)) + 1)]
+
+
+@pytest.mark.parametrize("stride", [(17, 4), (4, 25), (18, 80)])
+def test_windows_that_leave_gaps_are_refused(stride):
+    make_predictor(None, DATASETS["LA"], (16, 32, 24), (16, 24))
+    with pytest.raises(InputError, match=f"--stride {stride[0]} {stride[1]}: .* gaps; give at most 16 24"):
+        make_predictor(None, DATASETS["LA"], (16, 32, 24), stride)
 
 
 def test_more_classes_by_arg_max():

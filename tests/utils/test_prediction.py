@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 
 from dataloaders.datasets import DATASETS
@@ -15,6 +14,8 @@ from dataloaders.scans import Geometry, Scan, read_scan, reorient, write_label, 
 from networks import net_factory
 from utils.inference import make_predictor
 from utils.prediction import Model, axes_to_flip, load_model, predict_scan, seek
+
+sitk = pytest.importorskip("SimpleITK", reason="scans are read and written by SimpleITK")
 
 TURNED = (0.8, 0.6, 0.0, 0.6, -0.8, 0.0, 0.0, 0.0, -1.0)  # by 37 degrees, its y and z axes flipped
 CUBE = (24, 24, 24)

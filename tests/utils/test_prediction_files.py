@@ -9,7 +9,6 @@ from dataclasses import asdict, replace
 import h5py
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 from dicom import write_slices
 
@@ -20,6 +19,8 @@ from dataloaders.preparation import PREPARATIONS, attributes, prepare
 from dataloaders.scans import Geometry, flip, read_scan, write_scan
 from dataloaders.writing import write_h5
 from networks import net_factory
+
+sitk = pytest.importorskip("SimpleITK", reason="scans are read and written by SimpleITK")
 
 STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 TURNED = (0.6, -0.8, 0.0, 0.8, 0.6, 0.0, 0.0, 0.0, -1.0)

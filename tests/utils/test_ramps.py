@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from utils.ramps import consistency_ramp, ema_alpha
@@ -8,6 +10,18 @@ def test_reference_numbers(numbers, name):
     ref = numbers(name)
     for step, weight in zip(ref["steps"], ref["weight"]):
         assert consistency_ramp(int(step)) == pytest.approx(weight, abs=1e-12)
+
+
+def test_a_fraction_moves_every_150_iterations_and_a_whole_number_is_what_it_was():
+    for step in (0, 149, 150, 299, 300, 30000):
+        for length in (1, 3, 7, 200):
+            phase = 1 - min(step // 150, length) / length
+            assert (
+                consistency_ramp(step, length) == consistency_ramp(step, float(length)) == math.exp(-5 * phase * phase)
+            )
+    assert [consistency_ramp(step, 0.44) for step in (0, 149, 150)] == [math.exp(-5), math.exp(-5), 1.0]
+    assert consistency_ramp(299, 1.5) == pytest.approx(math.exp(-5 / 9)) and consistency_ramp(300, 1.5) == 1.0
+    assert [consistency_ramp(step, 0) for step in (0, 150)] == [1.0, 1.0]
 
 
 def test_ema_reference_numbers(numbers):

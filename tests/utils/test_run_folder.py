@@ -38,6 +38,15 @@ def test_a_run_that_recorded_no_data_goes_on(tmp_path):
     assert stored(tmp_path / "run")["data"] == {"train": "2"}
 
 
+def test_a_flag_without_effect_does_not_keep_a_run_from_resuming(tmp_path):
+    """Older versions took --labelnum next to --labeled_cases and recorded both."""
+    flags = {**config()["flags"], "labeled_cases": 4, "protocol": "paper"}
+    RunFolder(tmp_path / "run", config(flags={**flags, "labelnum": 7, "holdout_cases": 2}))
+    RunFolder(tmp_path / "run", config(flags={**flags, "labelnum": 5, "holdout_cases": 4}))
+    with pytest.raises(InputError, match="--labeled_cases = 4, now it is None"):
+        RunFolder(tmp_path / "run", config(flags={**flags, "labeled_cases": None}))
+
+
 def test_later_starts_do_not_hide_the_first(tmp_path):
     for commit in "aabba":
         RunFolder(tmp_path / "run", config(commit=commit * 40))

@@ -33,6 +33,8 @@ def test_fast_is_put_into_the_flags():
     assert FAST["cuda", 3].keys() <= vars(args).keys()
     with pytest.raises(InputError, match="--data_on gpu needs a CUDA device"):
         resolve_speed(flags(data_on="gpu"), CPU)
+    with pytest.raises(InputError, match="--fast takes --amp bf16 here, not fp16"):
+        resolve_speed(flags(fast=True, amp="fp16", name="ACDC"), torch.device("cuda"))
 
 
 def still(net):
