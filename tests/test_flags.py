@@ -216,6 +216,7 @@ def test_a_wrong_command_line_is_one_line_and_writes_nothing(script, line, words
 
 
 RIGHT = [
+    (MT, "--preset baseline --blend beta --exp beta", {"blend": "beta", "contrast": "off", "preset": "baseline"}),
     (MT, "", {"consistency_rampup": 200, "labelnum": 5, "seed": 1337, "memory_size": 128}),
     (MT, "--seed 4294967295", {"seed": 2**32 - 1}),
     (MT, "--base_lr 1e-3 --consistency 0 --ema_decay 0", {"base_lr": 1e-3, "consistency": 0.0, "ema_decay": 0.0}),

@@ -266,7 +266,7 @@ def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict], 
     group = parser.add_argument_group("run")
     group.add_argument(
         "--preset", choices=tuple(presets), metavar="NAME",
-        help="a baseline or ablation: a set of flag values; a flag that says otherwise is refused (default: the full "
+        help="a baseline or ablation: a set of flag values; explicit flags take precedence and need --exp (default: the full "
         "method)",
     )  # fmt: skip
     group.add_argument("--exp", type=part_of_name, help="added to the run folder's name (default: the preset's name)")
@@ -303,8 +303,11 @@ def parse(
     info = named_dataset(first, tuple(defaults))
     preset = presets.get(first.preset, {})
     for flag in preset.keys() & given.keys():
-        if given[flag] != preset[flag]:
-            parser.error(f"--preset {first.preset} sets --{flag} {preset[flag]}, not {given[flag]}: leave one out")
+        if given[flag] != preset[flag] and not first.exp:
+            parser.error(
+                f"--preset {first.preset} sets --{flag} {preset[flag]}, not {given[flag]}: leave one out, or give the "
+                "variant a name with --exp"
+            )
     parser.set_defaults(**{**defaults[info.dims], **preset})
     args = parser.parse_args(argv)
     args.name = info.name
