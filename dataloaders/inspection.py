@@ -10,7 +10,9 @@ import numpy as np
 
 from dataloaders.datasets import DatasetInfo
 from dataloaders.errors import InputError
-from dataloaders.reading import case_problems, read_arrays, read_spacing
+from dataloaders.reading import case_problems, drop_leading_axis, read_arrays, read_spacing
+
+FEW_VOXELS = 5  # of a class for each labelled case, below which it is hardly shown
 
 
 class Facts(NamedTuple):
@@ -36,7 +38,7 @@ def inspect(path: Path, info: DatasetInfo, dims: int, label_required: bool, draw
     the most foreground along the last and the first axis of a 3-D volume.
     """
     try:
-        arrays = read_arrays(path)
+        arrays = drop_leading_axis(read_arrays(path), dims)
     except InputError as error:
         return Facts([str(error)[len(f"{path}: ") :]])
     problems = list(case_problems(arrays, dims, info.num_classes, label_required, info.dims == 2))

@@ -58,7 +58,7 @@ def require_list(info: DatasetInfo, root: Path, role: str, given: Optional[str])
 
 def open_volumes(info: DatasetInfo, root: Path, path: Path) -> VolumeDataset:
     """The volumes of a list; raises InputError for entries without a file."""
-    entries = read_list(path)
+    entries = read_list(path, root, info.volume_paths)
     return VolumeDataset(info, entries, resolve_all(root, info.volume_paths, entries, path))
 
 
@@ -72,10 +72,9 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
     info = get_dataset(args.name, args.root_path)
     root = find_root(info, args.root_path)
     train_list = require_list(info, root, "train", args.train_list)
-    entries = read_list(train_list)
     templates, what = (info.slice_paths, "slices") if info.dims == 2 else (info.volume_paths, "volumes")
     first = resolve(root, templates, entries[0]) or resolve(root, info.volume_paths, entries[0])
-    if first is not None and image_axes(first) not in (0, info.dims):
+    if first is not None and image_axes(first, info.dims) not in (0, info.dims):
         other = "volumes" if info.dims == 2 else "slices"
         raise InputError(f"{train_list}: lists {other} ({entries[0]}), training needs a list of {what}")
     names, rule = labelled_cases(info, entries, args.labelnum, args.labeled_cases)
@@ -89,6 +88,7 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
     labelled = [index for index, entry in enumerate(entries) if case_of(entry) in names]
     _check_labels(paths, entries, labelled, names)
     taken = set(labelled)
+    entries = read_list(train_list, root, (*templates, *info.volume_paths))
     unlabelled = [index for index in range(len(entries)) if index not in taken]
     selection_hash = selection.check()
     patch_size = tuple(args.patch_size or info.patch_size)
