@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
 from dataloaders.checked_lists import CheckedList, Finding, number_of, summarise_entries
-from dataloaders.datasets import DatasetInfo, case_of, labelled_cases
+from dataloaders.datasets import DATASETS, DatasetInfo, case_of, labelled_cases
 from dataloaders.errors import InputError
+from dataloaders.own_datasets import DESCRIPTION
+from dataloaders.patient_names import describe_suspects, suspect_patients
 
 # A class that so many of the other cases have is missed where it lacks; anatomy varies, so fewer make it a note.
 NEARLY_ALL, ENOUGH_CASES = 0.95, 3
@@ -25,6 +27,7 @@ def all_findings(info: DatasetInfo, root: Path, lists: Sequence[CheckedList]) ->
             findings += _label_findings(info, checked)
     findings += _lacking_classes(info, lists)
     findings += _shared_cases(lists)
+    findings += _patients_by_name(info, root, lists)
     findings += _copies(info, lists)
     findings += _notes(info, root, lists)
     return findings
@@ -145,6 +148,23 @@ def _shared_cases(lists: Sequence[CheckedList]) -> Iterator[Finding]:
         if shared:
             what = f"cases that are also in the {other.role} list {other.path} ({len(shared)}): {', '.join(shared)}"
             yield Finding(one.path, f"{what}; take them out of one of the two")
+
+
+def _patients_by_name(info: DatasetInfo, root: Path, lists: Sequence[CheckedList]) -> Iterator[Finding]:
+    """Cases of a custom dataset that look like several scans of one patient; a note where no list shares them."""
+    if info.name in DATASETS or info.patient:
+        return
+    lists_of, volumes = defaultdict(list), defaultdict(list)
+    for checked in lists:
+        for entry in checked.entries:
+            lists_of[case_of(entry)].append(checked.role)
+            volumes[case_of(entry)].append((checked.role, checked.volume_of(entry)))
+    lists_of = {case: list(dict.fromkeys(roles)) for case, roles in lists_of.items()}
+    suspects = suspect_patients(lists_of)
+    if suspects:
+        what, spread = describe_suspects(suspects, lists_of)
+        concerned = dict.fromkeys(volume for case in spread for volume in volumes[case])
+        yield Finding(root / DESCRIPTION, what, tuple(concerned), note=not spread)
 
 
 class Image(NamedTuple):
