@@ -107,9 +107,10 @@ def add_data_flags(parser: argparse.ArgumentParser, dims: Sequence[int], labelnu
     for role in ("train", "val", "test"):
         group.add_argument(f"--{role}_list", metavar="FILE", help=f"{role} list (default: the dataset's own)")
     group.add_argument(
-        "--protocol", choices=("paper", "holdout"), default="paper",
+        "--protocol", choices=("paper", "holdout", "last"),
         help="how the best weights are selected where there is no validation list: on the test list as the released "
-        "programs do, or on unlabelled training cases held out (default: %(default)s)",
+        "programs do, on unlabelled training cases with labels that are held out of training, or not at all, keeping "
+        "the last weights (default: paper; for a custom dataset holdout, or last where too few cases have labels)",
     )  # fmt: skip
     group.add_argument(
         "--holdout_cases", type=positive, default=4, metavar="K",
@@ -211,7 +212,8 @@ def parse(
     """Parse, with the values of the paper for the dataset and of the preset as defaults; check flags together."""
     first = parser.parse_args(argv)
     info = named_dataset(first, tuple(defaults))
-    parser.set_defaults(**{**defaults[info.dims], **presets.get(first.preset, {})})
+    protocol = {"protocol": "paper"} if info.name in DATASETS else {}  # else load_training_data finds out
+    parser.set_defaults(**{**protocol, **defaults[info.dims], **presets.get(first.preset, {})})
     args = parser.parse_args(argv)
     args.name = info.name
     if args.labeled_bs >= args.batch_size:
