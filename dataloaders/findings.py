@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Iterator, NamedTuple, Sequence
 from dataloaders.checked_lists import CheckedList, Finding, number_of, summarise_entries
 from dataloaders.datasets import DATASETS, DatasetInfo, case_of, labelled_cases
 from dataloaders.errors import InputError
+from dataloaders.inspection import hardly_shown
 from dataloaders.own_datasets import DESCRIPTION
 from dataloaders.patient_names import describe_suspects, suspect_patients
 
@@ -75,6 +77,8 @@ def _volume_findings(info: DatasetInfo, checked: CheckedList) -> Iterator[Findin
         voxels = [fact.voxels for fact in facts if fact.voxels is not None]
         if voxels and not any(map(any, voxels)):
             yield Finding(where, "the label is empty, no voxel of any class; look at it, or delete 'label'", volume)
+        elif voxels and sum(map(sum, voxels)) == sum(math.prod(fact.shape) for fact in facts):
+            yield Finding(where, "the label has no background, every voxel is of a class; look at it", volume)
 
 
 def _label_findings(info: DatasetInfo, train: CheckedList) -> Iterator[Finding]:
@@ -127,6 +131,7 @@ def _lacking_classes(info: DatasetInfo, lists: Sequence[CheckedList]) -> Iterato
             counts = [sum(column) for column in zip(*(part for part in voxels if part is not None))]
             if any(counts):
                 labelled.append((checked, name, [e for e in entries if e in checked.files], counts))
+    train = [(checked, counts) for checked, _, _, counts in labelled if checked.role == "train"]
     others = len(labelled) - 1
     for index, label in enumerate(info.classes):
         lacking = [(checked, name, entries) for checked, name, entries, counts in labelled if not counts[index]]
@@ -134,6 +139,10 @@ def _lacking_classes(info: DatasetInfo, lists: Sequence[CheckedList]) -> Iterato
         if len(lacking) == len(labelled) > 0:
             what = f"no label has a voxel of {label} (value {index + 1}); correct the classes, or the labels"
             yield Finding(lists[0].path, what)
+            continue
+        for what in hardly_shown([counts[index : index + 1] for _, counts in train], [label]):
+            yield Finding(train[0][0].path, f"{what} (value {index + 1}), though other lists do; correct the labels")
+            lacking = [case for case in lacking if case[0].role != "train"]
         for checked, name, entries in lacking if others >= ENOUGH_CASES and share > 0.5 else ():
             what = f"no voxel of {label}, which {len(labelled) - len(lacking)} of the other {others} cases have"
             what += "; look at it: a patient may lack it, a label may be cut or numbered otherwise"

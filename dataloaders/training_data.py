@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Sequence
 
+import torch
 from torch.utils.data import Dataset
 
 from dataloaders.datasets import (
@@ -21,6 +22,7 @@ from dataloaders.datasets import (
     volume_of,
 )
 from dataloaders.errors import InputError
+from dataloaders.inspection import hardly_shown
 from dataloaders.preparation import Preparation, stated_orientation, stated_preparation
 from dataloaders.reading import image_axes, lacks_label, list_hash, read_list, resolve, resolve_all
 from dataloaders.training_sets import PatchDataset, SliceDataset
@@ -124,6 +126,7 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
         f"unlabelled: {cases - len(names)} cases{rest}",
         f"selection of the best weights: {selection_rule}",
         *_protocol_warning(info, root, args),
+        *_label_warnings(train, info, entries, labelled),
         *_overlap_warnings(info, root, args, entries, selection.names),
         *_nothing_unlabelled(args, unlabelled),
     ]
@@ -222,6 +225,18 @@ def _protocol_warning(info: DatasetInfo, root: Path, args) -> list[str]:
     if args.protocol == "paper" or val_list is None:
         return []
     return [f"WARNING: --protocol {args.protocol} has no effect, {val_list.name} is a validation list"]
+
+
+def _label_warnings(train, info: DatasetInfo, entries: Sequence[str], labelled: Sequence[int]) -> list[str]:
+    """A line for labelled cases without foreground, and one for each class that labelled images hardly show."""
+    voxels: dict[str, torch.Tensor] = {}
+    for index in labelled:
+        counts = torch.bincount(train.label_of(index), minlength=info.num_classes)
+        voxels[case_of(entries[index])] = voxels.get(case_of(entries[index]), 0) + counts
+    empty = [case for case, counts in voxels.items() if not counts[1:].any()]
+    lines = [f"the labels of {len(empty)} labelled cases are all background: {', '.join(empty)}"] if empty else []
+    lines += hardly_shown([counts.tolist() for counts in voxels.values()], ("background", *info.classes))
+    return [f"WARNING: {line}" for line in lines]
 
 
 def _overlap_warnings(

@@ -229,6 +229,38 @@ def test_a_custom_dataset_selects_on_the_test_list_only_where_it_is_asked_for(cu
         assert f"WARNING: --protocol {typed} has no effect, val.list is a validation list" in data.summary
 
 
+def relabel(root, pattern, change):
+    for path in root.glob(pattern):
+        with h5py.File(path, "a") as file:
+            file["label"][...] = change(file["label"][()])
+
+
+def test_labelled_cases_that_show_nothing_or_lack_a_class_are_named(own_phantom):
+    root = own_phantom("ACDC", shape=(4, 32, 32))
+    assert not any("WARNING" in line for line in load(root).summary)
+    relabel(root, "data/slices/patient002*.h5", lambda label: 0 * label)
+    assert "WARNING: the labels of 1 labelled cases are all background: patient002" in load(root).summary
+    relabel(root, "data/slices/*.h5", lambda label: np.where(label == 2, 0, label))
+    summary = load(root).summary
+    assert "WARNING: no labelled image shows Myo" in summary and not any("shows RV" in line for line in summary)
+    relabel(
+        root,
+        "data/slices/patient001_frame01_slice_2.h5",
+        lambda label: 2 * (np.arange(label.size) < 3).reshape(label.shape),
+    )
+    assert "WARNING: all labelled images together show only 3 voxels of Myo" in load(root).summary
+    relabel(root, "data/slices/*.h5", lambda label: label * 0 + 3)
+    summary = load(root).summary
+    for name in ("background", "RV", "Myo"):
+        assert f"WARNING: no labelled image shows {name}" in summary
+
+
+def test_unlabelled_cases_may_show_nothing(own_phantom):
+    root = own_phantom("ACDC", shape=(4, 32, 32))
+    relabel(root, "data/slices/patient003*.h5", lambda label: 0 * label)
+    assert not any("WARNING: the labels" in line or "shows" in line for line in load(root).summary)
+
+
 def test_slices_with_a_leading_axis_and_lists_from_windows_train_just_so(own_phantom):
     root = own_phantom("ACDC", shape=(4, 32, 32))
     expected = load(root)
