@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterator, Mapping, NamedTuple, Optional, Sequence
 
-from dataloaders.datasets import DatasetInfo, volume_of
+from dataloaders.datasets import DATASETS, DatasetInfo, volume_of
 from dataloaders.errors import InputError
 from dataloaders.inspection import Facts
-from dataloaders.reading import read_list, resolve
+from dataloaders.reading import missing_hint, read_list, resolve
 from dataloaders.training_data import find_list
 
 ROLES = ("train", "val", "test")
@@ -76,13 +76,15 @@ def read_lists(
         if path is None:
             if role in ("train", "test") or role in info.expected:
                 names = " or ".join(getattr(info, f"{role}_lists"))
-                what = f"no {names} here; make one or name it with --{role}_list (the splits: dataloaders/lists/)"
-                findings.append(Finding(root, what))
+                what = f"no {names} here; make one or name it with --{role}_list"
+                custom = info.name not in DATASETS
+                what += "" if custom else " (the splits: dataloaders/lists/)"
+                findings.append(Finding(root, what, note=custom and role == "test"))  # --split 80 20 0 asks for that
             continue
         dims = 2 if info.dims == 2 and role == "train" else 3
         templates = info.slice_paths if dims == 2 else info.volume_paths
         try:
-            lines = read_list(path)
+            lines = read_list(path, root, templates)
         except InputError as error:
             findings.append(Finding(path, str(error)[len(f"{path}: ") :]))
             continue
@@ -110,7 +112,7 @@ def _entry_findings(checked: CheckedList, lines: Sequence[str], root: Path, temp
         yield Finding(
             checked.path,
             f"{number} under {root} (as {' or '.join(templates)}): {names}; "
-            f"copy or prepare them, or name a list without them with --{checked.role}_list",
+            f"copy or prepare them, or name a list without them with --{checked.role}_list{missing_hint(missing)}",
         )
 
 

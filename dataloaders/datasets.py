@@ -43,6 +43,7 @@ class DatasetInfo:
     labelled_slices: Mapping[int, int] = field(default_factory=dict)  # --labelnum -> slices in the published list; 2-D
     known_copies: Tuple[Tuple[str, ...], ...] = ()  # cases whose images are the same in the published data
     preparation: Optional[Preparation] = None  # of an own dataset's scans; of the published ones: preparation.py
+    patient: Optional[str] = None  # the expression by which a custom dataset tells patients apart, if it has one
 
     @property
     def num_classes(self) -> int:
@@ -179,6 +180,7 @@ def own_info(own: OwnDataset) -> DatasetInfo:
         protocols={},
         labelnum_unit="",
         preparation=own.preparation,
+        patient=own.patient,
     )
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
 from dataloaders.checked_lists import CheckedList, Finding, number_of, summarise_entries
-from dataloaders.datasets import DatasetInfo, case_of, labelled_cases
+from dataloaders.datasets import DATASETS, DatasetInfo, case_of, labelled_cases
 from dataloaders.errors import InputError
+from dataloaders.inspection import hardly_shown
+from dataloaders.own_datasets import DESCRIPTION
+from dataloaders.patient_names import describe_suspects, suspect_patients
 
 # A class that so many of the other cases have is missed where it lacks; anatomy varies, so fewer make it a note.
 NEARLY_ALL, ENOUGH_CASES = 0.95, 3
@@ -25,6 +29,7 @@ def all_findings(info: DatasetInfo, root: Path, lists: Sequence[CheckedList]) ->
             findings += _label_findings(info, checked)
     findings += _lacking_classes(info, lists)
     findings += _shared_cases(lists)
+    findings += _patients_by_name(info, root, lists)
     findings += _copies(info, lists)
     findings += _notes(info, root, lists)
     return findings
@@ -72,6 +77,8 @@ def _volume_findings(info: DatasetInfo, checked: CheckedList) -> Iterator[Findin
         voxels = [fact.voxels for fact in facts if fact.voxels is not None]
         if voxels and not any(map(any, voxels)):
             yield Finding(where, "the label is empty, no voxel of any class; look at it, or delete 'label'", volume)
+        elif voxels and sum(map(sum, voxels)) == sum(math.prod(fact.shape) for fact in facts):
+            yield Finding(where, "the label has no background, every voxel is of a class; look at it", volume)
 
 
 def _label_findings(info: DatasetInfo, train: CheckedList) -> Iterator[Finding]:
@@ -124,6 +131,7 @@ def _lacking_classes(info: DatasetInfo, lists: Sequence[CheckedList]) -> Iterato
             counts = [sum(column) for column in zip(*(part for part in voxels if part is not None))]
             if any(counts):
                 labelled.append((checked, name, [e for e in entries if e in checked.files], counts))
+    train = [(checked, counts) for checked, _, _, counts in labelled if checked.role == "train"]
     others = len(labelled) - 1
     for index, label in enumerate(info.classes):
         lacking = [(checked, name, entries) for checked, name, entries, counts in labelled if not counts[index]]
@@ -131,6 +139,10 @@ def _lacking_classes(info: DatasetInfo, lists: Sequence[CheckedList]) -> Iterato
         if len(lacking) == len(labelled) > 0:
             what = f"no label has a voxel of {label} (value {index + 1}); correct the classes, or the labels"
             yield Finding(lists[0].path, what)
+            continue
+        for what in hardly_shown([counts[index : index + 1] for _, counts in train], [label]):
+            yield Finding(train[0][0].path, f"{what} (value {index + 1}), though other lists do; correct the labels")
+            lacking = [case for case in lacking if case[0].role != "train"]
         for checked, name, entries in lacking if others >= ENOUGH_CASES and share > 0.5 else ():
             what = f"no voxel of {label}, which {len(labelled) - len(lacking)} of the other {others} cases have"
             what += "; look at it: a patient may lack it, a label may be cut or numbered otherwise"
@@ -145,6 +157,23 @@ def _shared_cases(lists: Sequence[CheckedList]) -> Iterator[Finding]:
         if shared:
             what = f"cases that are also in the {other.role} list {other.path} ({len(shared)}): {', '.join(shared)}"
             yield Finding(one.path, f"{what}; take them out of one of the two")
+
+
+def _patients_by_name(info: DatasetInfo, root: Path, lists: Sequence[CheckedList]) -> Iterator[Finding]:
+    """Cases of a custom dataset that look like several scans of one patient; a note where no list shares them."""
+    if info.name in DATASETS or info.patient:
+        return
+    lists_of, volumes = defaultdict(list), defaultdict(list)
+    for checked in lists:
+        for entry in checked.entries:
+            lists_of[case_of(entry)].append(checked.role)
+            volumes[case_of(entry)].append((checked.role, checked.volume_of(entry)))
+    lists_of = {case: list(dict.fromkeys(roles)) for case, roles in lists_of.items()}
+    suspects = suspect_patients(lists_of)
+    if suspects:
+        what, spread = describe_suspects(suspects, lists_of)
+        concerned = dict.fromkeys(volume for case in spread for volume in volumes[case])
+        yield Finding(root / DESCRIPTION, what, tuple(concerned), note=not spread)
 
 
 class Image(NamedTuple):

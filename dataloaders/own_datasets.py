@@ -29,7 +29,7 @@ KEYS = {  # what each key must be, as errors say it
     "orientation": '"LPS", or null to leave the axes as they are stored',
     "stride": "3-D: the sliding window's in voxels, [x and y, z], at most the patch",
     "rot_flip": "3-D: true to turn and flip training patches in x and y",
-    "patient": "a regular expression with one group, which finds the patient in a scan's name",
+    "patient": 'a regular expression with one group that finds the patient in a scan\'s name: "^(P\\\\d+)"',
     "file_ending": f"nnU-Net's, one of {', '.join(SUFFIXES)}",
 }
 REQUIRED = ("name", "dims", "patch_size", "intensity")
@@ -57,7 +57,7 @@ def read_own_dataset(path: Path) -> OwnDataset:
     """Read and check a dataset.json; raises InputError that names the file, the key and what it must be."""
     path = Path(path)
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable as JSON ({error}); mend it") from error
     if not isinstance(values, dict):

@@ -13,6 +13,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 from dataloaders.datasets import case_of, volume_of
 from dataloaders.errors import InputError
 from dataloaders.own_datasets import OwnDataset
+from dataloaders.patient_names import EACH_SCAN
 from dataloaders.scans import scan_suffix
 from dataloaders.seeding import generator
 from dataloaders.writing import csv_text
@@ -118,7 +119,8 @@ def _with_patients(own: OwnDataset, found: Sequence[tuple], faults: List[str], n
             continue
         patient = match[1] if match else case_of(name)
         count[patient] += 1
-        volume = f"{patient}_frame{count[patient]:02d}" if match else name
+        kept = not match or own.patient == EACH_SCAN and case_of(name) == name  # nothing is to be prepared again
+        volume = name if kept else f"{patient}_frame{count[patient]:02d}"
         scan = OwnScan(volume, patient, image, label, for_test)
         other = seen.setdefault(patient, scan)
         if volume_of(volume) != volume or volume != volume.strip():

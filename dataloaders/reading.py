@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import os
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,17 +17,48 @@ import numpy as np
 from dataloaders.errors import InputError
 
 
-def read_list(path: Path) -> list[str]:
-    """The entries of a list file, one a line; blanks, empty lines and a trailing `.h5` are dropped."""
+def read_list(path: Path, root: Optional[Path] = None, templates: Sequence[str] = ()) -> list[str]:
+    """The entries of a list file, one per line; blanks, empty lines and a trailing `.h5` are dropped.
+
+    The file is UTF-8 or, where a byte-order mark says so, UTF-16. Entries that are paths to files in the folder `root`,
+    absolute or with backslashes too, become the names by which the templates lead there; others stay as they are.
+    """
     try:
-        lines = Path(path).read_text().splitlines()
+        content = Path(path).read_bytes()
+        utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        lines = content.decode("utf-16" if utf_16 else "utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read this list ({error})") from error
     entries = [line.strip()[:-3] if line.strip().endswith(".h5") else line.strip() for line in lines]
-    entries = [entry for entry in entries if entry]
+    entries = [entry if root is None else _name_of(root, templates, entry) for entry in entries if entry]
     if not entries:
-        raise InputError(f"{path}: the list is empty, it needs one case a line")
+        raise InputError(f"{path}: the list is empty; expected one case per line")
     return entries
+
+
+def _name_of(root: Path, templates: Sequence[str], entry: str) -> str:
+    """The name of an entry that is written as a path, where the path leads to a file of the templates."""
+    if not re.search(r"[\\/]", entry) or resolve(root, templates, entry):
+        return entry
+    path = Path(root) / entry.replace("\\", "/")  # an absolute path replaces the root
+    for whole in (os.path.abspath, os.path.realpath):  # as it is written, or where links lead
+        try:
+            inside = Path(whole(path)).relative_to(whole(root)).as_posix()
+        except ValueError:
+            continue
+        for template in templates:
+            before, after = template.split("{id}")
+            for ending in (after, re.sub(r"\.\w+$", "", after), re.sub(r"(\.\w+)+$", "", after)):
+                name = inside[len(before) : len(inside) - len(ending)]
+                if inside == before + name + ending and "/" not in name and resolve(root, [template], name):
+                    return name
+    return entry
+
+
+def missing_hint(entries: Sequence[str]) -> str:
+    """What to add where entries have no file: that some are paths that lead out of the dataset's folder."""
+    outside = [entry for entry in entries if re.match(r"[\\/]|[A-Za-z]:|\.\.[\\/]", entry)]
+    return f"; {len(outside)} are paths out of this folder: list the cases' names instead" if outside else ""
 
 
 def list_hash(entries: Sequence[str]) -> str:
@@ -49,7 +83,12 @@ def hash_case(digest, image: np.ndarray, label: Optional[np.ndarray]) -> None:
 
 
 def resolve(root: Path, templates: Sequence[str], entry: str) -> Optional[Path]:
-    """The first of the templates' paths under `root` that exists for this entry, or None."""
+    """The first of the templates' paths under `root` that exists for this entry, or None.
+
+    An entry is a name and never leads elsewhere: predictions are written under it.
+    """
+    if os.path.isabs(entry) or ".." in Path(entry).parts:
+        return None
     for template in templates:
         path = Path(root) / template.format(id=entry)
         if path.is_file():
@@ -65,18 +104,16 @@ def resolve_all(root: Path, templates: Sequence[str], entries: Sequence[str], so
         raise InputError(
             f"{source}: {len(missing)} of {len(entries)} entries have no file under {root} "
             f"(as {' or '.join(templates)}): {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}"
+            + missing_hint(missing)
         )
     return paths
 
 
-def image_axes(path: Path) -> int:
-    """The number of axes of a file's image, 0 if it has none that can be read."""
+def image_axes(path: Path, dims: int) -> int:
+    """The number of axes of a file's image as `read_case` gives it, 0 if it has none that can be read."""
     try:
-        if Path(path).suffix == ".npz":
-            return read_arrays(path)["image"].ndim
-        with h5py.File(path, "r") as file:
-            return file["image"].ndim
-    except (InputError, KeyError, OSError, RuntimeError):
+        return drop_leading_axis(read_arrays(path), dims)["image"].ndim
+    except (InputError, KeyError):
         return 0
 
 
@@ -102,6 +139,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: not a readable {kind} file, copy or prepare it again ({error})") from error
 
 
+def drop_leading_axis(arrays: dict[str, np.ndarray], dims: int) -> dict[str, np.ndarray]:
+    """The arrays without a leading axis of one that is beyond `dims`, as (1, H, W) has it for a slice."""
+    return {key: array[0] if array.ndim == dims + 1 and array.shape[0] == 1 else array for key, array in arrays.items()}
+
+
 def read_spacing(path: Path) -> Optional[tuple[float, ...]]:
     """The voxel size in mm, in array axis order, that a file's attribute `spacing` states; None where it has none."""
     with h5py.File(path, "r") as file:
@@ -114,10 +156,10 @@ def read_case(
 ) -> tuple[np.ndarray, Optional[np.ndarray]]:
     """Image (float32) and label (uint8) of one h5 or npz file, both with `dims` axes; label None where it has none.
 
-    Negative labels count as background. `unit_range`: the image must lie in [0, 1].
+    A leading axis of one is dropped. Negative labels count as background. `unit_range`: the image must lie in [0, 1].
     Raises InputError for a file that is damaged, of another shape or type, or holds NaN or labels >= num_classes.
     """
-    return check_case(path, read_arrays(path), dims, num_classes, label_required, unit_range)
+    return check_case(path, drop_leading_axis(read_arrays(path), dims), dims, num_classes, label_required, unit_range)
 
 
 def check_case(path, arrays: dict, dims: int, num_classes: int, label_required: bool, unit_range: bool):

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Sequence
 
+import torch
 from torch.utils.data import Dataset
 
-from dataloaders.datasets import DatasetInfo, case_of, find_root, get_dataset, labelled_cases, slice_number
+from dataloaders.datasets import (
+    DATASETS,
+    DatasetInfo,
+    case_of,
+    find_root,
+    get_dataset,
+    labelled_cases,
+    slice_number,
+    volume_of,
+)
 from dataloaders.errors import InputError
+from dataloaders.inspection import hardly_shown
 from dataloaders.preparation import Preparation, stated_orientation, stated_preparation
 from dataloaders.reading import image_axes, lacks_label, list_hash, read_list, resolve, resolve_all
 from dataloaders.training_sets import PatchDataset, SliceDataset
 from dataloaders.volumes import VolumeDataset
+
+NOT_CHOSEN = "not chosen: no validation, best.pth holds the last weights"
 
 
 @dataclass
@@ -28,7 +42,7 @@ class TrainingData:
     labelled: list[int]
     unlabelled: list[int]
     labelled_names: list[str]  # cases, in the list's order
-    selection: VolumeDataset
+    selection: VolumeDataset  # empty where no weights are selected
     selection_rule: str
     lists: dict[str, str]  # role -> SHA-256 of the entries used
     hashes: dict[str, str]  # role -> SHA-256 of the images and labels as they were read
@@ -48,17 +62,18 @@ def find_list(info: DatasetInfo, root: Path, role: str, given: Optional[str]) ->
 
 
 def require_list(info: DatasetInfo, root: Path, role: str, given: Optional[str]) -> Path:
-    """`find_list`, but a missing list is an InputError that names the mend."""
+    """`find_list`, but a missing list is an InputError that names the fix."""
     path = find_list(info, root, role, given)
     if path is None:
         names = " or ".join(getattr(info, f"{role}_lists"))
-        raise InputError(f"{root}: no {names} here; name a list with --{role}_list (the splits: dataloaders/lists/)")
+        splits = "the splits: dataloaders/lists/" if info.name in DATASETS else "prepare.py --split makes one"
+        raise InputError(f"{root}: no {names} here; name a list with --{role}_list ({splits})")
     return path
 
 
 def open_volumes(info: DatasetInfo, root: Path, path: Path) -> VolumeDataset:
     """The volumes of a list; raises InputError for entries without a file."""
-    entries = read_list(path)
+    entries = read_list(path, root, info.volume_paths)
     return VolumeDataset(info, entries, resolve_all(root, info.volume_paths, entries, path))
 
 
@@ -67,20 +82,22 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
 
     strong: whether batches of slices hold the strong view too; val_cases: select on the first so many cases only.
     Reads of `args`: name, root_path, train_list, val_list, test_list, labelnum, labeled_cases, protocol,
-    holdout_cases, patch_size, seed.
+    holdout_cases, patch_size, seed. A protocol of None, a custom dataset's default, is replaced there by the one used.
     """
     info = get_dataset(args.name, args.root_path)
     root = find_root(info, args.root_path)
     train_list = require_list(info, root, "train", args.train_list)
-    entries = read_list(train_list)
     templates, what = (info.slice_paths, "slices") if info.dims == 2 else (info.volume_paths, "volumes")
+    entries = read_list(train_list, root, (*templates, *info.volume_paths))
     first = resolve(root, templates, entries[0]) or resolve(root, info.volume_paths, entries[0])
-    if first is not None and image_axes(first) not in (0, info.dims):
+    if first is not None and image_axes(first, info.dims) not in (0, info.dims):
         other = "volumes" if info.dims == 2 else "slices"
         raise InputError(f"{train_list}: lists {other} ({entries[0]}), training needs a list of {what}")
     names, rule = labelled_cases(info, entries, args.labelnum, args.labeled_cases)
 
     selection, selection_rule, held_out = _selection(args, info, root, entries, names)
+    if args.protocol is None:
+        args.protocol = "paper"  # without effect: there is a validation list
     if val_cases is not None and val_cases < len(selection):
         selection = VolumeDataset(info, selection.names[:val_cases], selection.sources[:val_cases])
         selection_rule += f"; only its first {val_cases}"
@@ -108,6 +125,8 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
         f"labelled: {len(names)} cases ({rule}){some} ({len(labelled) / len(entries):.1%}): " + ", ".join(names),
         f"unlabelled: {cases - len(names)} cases{rest}",
         f"selection of the best weights: {selection_rule}",
+        *_protocol_warning(info, root, args),
+        *_label_warnings(train, info, entries, labelled),
         *_overlap_warnings(info, root, args, entries, selection.names),
         *_nothing_unlabelled(args, unlabelled),
     ]
@@ -149,45 +168,91 @@ def _selection(args, info: DatasetInfo, root: Path, entries: Sequence[str], labe
         rule = (
             f"mean Dice on the TEST list {test_list.name} ({len(volumes)} volumes): {info.name} has no validation list"
         )
-        return (
-            volumes,
-            rule + " and the released programs select so; --protocol holdout selects on training cases",
-            set(),
-        )
+        released = " and the released programs select so" if info.name in DATASETS else ""
+        return volumes, rule + released + "; --protocol holdout selects on training cases", set()
+    if args.protocol == "last":
+        return VolumeDataset(info, [], []), f"{NOT_CHOSEN} (--protocol last)", set()
     spare = [case for case in dict.fromkeys(map(case_of, entries)) if case not in labelled]
-    if len(spare) <= args.holdout_cases:
+    held_out = _last_with_labels(info, root, entries, spare, args.holdout_cases)
+    if len(held_out) < args.holdout_cases or len(spare) <= args.holdout_cases:
+        takes = f"takes {args.holdout_cases} unlabelled cases out of training, the list has {len(spare)}"
+        takes += f", {len(held_out)} of them with labels"
+        if args.protocol is None:
+            args.protocol = "last"
+            return VolumeDataset(info, [], []), f"{NOT_CHOSEN} (--protocol holdout {takes})", set()
         raise InputError(
-            f"--protocol holdout takes {args.holdout_cases} unlabelled cases out of training, "
-            f"the list has {len(spare)}: lower --holdout_cases or name a --val_list"
+            f"--protocol holdout {takes}: lower --holdout_cases or the number of labelled cases, name a --val_list, "
+            "or keep the last weights with --protocol last"
         )
-    held_out = spare[len(spare) - args.holdout_cases :]
-    if info.dims == 3:
-        sources = resolve_all(root, info.volume_paths, held_out, root)
-    else:
-        sources = [_slices_of(info, root, entries, case) for case in held_out]
+    args.protocol = "holdout"
     rule = f"mean Dice on {len(held_out)} unlabelled training cases held out of training: {', '.join(held_out)}"
-    return VolumeDataset(info, held_out, sources), rule, set(held_out)
+    return _held_out_volumes(info, root, entries, held_out), rule, set(held_out)
 
 
-def _slices_of(info: DatasetInfo, root: Path, entries: Sequence[str], case: str) -> list[Path]:
-    """The files of a case's slices, in numeric order."""
-    slices = sorted((entry for entry in entries if case_of(entry) == case), key=slice_number)
-    return resolve_all(root, info.slice_paths, slices, root)
+def _files_of(info: DatasetInfo, root: Path, entries: Sequence[str]) -> list[Path]:
+    """The training files of these entries."""
+    return resolve_all(root, info.slice_paths if info.dims == 2 else info.volume_paths, entries, root)
+
+
+def _last_with_labels(
+    info: DatasetInfo, root: Path, entries: Sequence[str], cases: Sequence[str], count: int
+) -> list[str]:
+    """The last `count` of these cases of which every file has a label, or as many as there are."""
+    of_case = defaultdict(list)
+    for entry in entries:
+        of_case[case_of(entry)].append(entry)
+    found: list[str] = []
+    for case in reversed(cases):
+        if len(found) < count and not any(map(lacks_label, _files_of(info, root, of_case[case]))):
+            found.append(case)
+    return found[::-1]
+
+
+def _held_out_volumes(info: DatasetInfo, root: Path, entries: Sequence[str], cases: Sequence[str]) -> VolumeDataset:
+    """The volumes of these cases; 2-D ones are stacked from their slices in numeric order."""
+    volumes = defaultdict(list)
+    for entry in entries:
+        if case_of(entry) in cases:
+            volumes[volume_of(entry) if info.dims == 2 else entry].append(entry)
+    if info.dims == 3:
+        return VolumeDataset(info, list(volumes), _files_of(info, root, list(volumes)))
+    slices = [_files_of(info, root, sorted(of_volume, key=slice_number)) for of_volume in volumes.values()]
+    return VolumeDataset(info, list(volumes), slices)
+
+
+def _protocol_warning(info: DatasetInfo, root: Path, args) -> list[str]:
+    val_list = find_list(info, root, "val", args.val_list)
+    if args.protocol == "paper" or val_list is None:
+        return []
+    return [f"WARNING: --protocol {args.protocol} has no effect, {val_list.name} is a validation list"]
+
+
+def _label_warnings(train, info: DatasetInfo, entries: Sequence[str], labelled: Sequence[int]) -> list[str]:
+    """A line for labelled cases without foreground, and one for each class that labelled images hardly show."""
+    voxels: dict[str, torch.Tensor] = {}
+    for index in labelled:
+        counts = torch.bincount(train.label_of(index), minlength=info.num_classes)
+        voxels[case_of(entries[index])] = voxels.get(case_of(entries[index]), 0) + counts
+    empty = [case for case, counts in voxels.items() if not counts[1:].any()]
+    lines = [f"the labels of {len(empty)} labelled cases are all background: {', '.join(empty)}"] if empty else []
+    lines += hardly_shown([counts.tolist() for counts in voxels.values()], ("background", *info.classes))
+    return [f"WARNING: {line}" for line in lines]
 
 
 def _overlap_warnings(
     info: DatasetInfo, root: Path, args, entries: Sequence[str], selection: Sequence[str]
 ) -> list[str]:
     """A line for each pair of lists that share cases though they should not."""
-    warnings = []
-    shared = sorted({case_of(entry) for entry in entries} & {case_of(entry) for entry in selection})
-    if shared:
-        warnings.append(f"WARNING: {len(shared)} cases train and select: {', '.join(shared[:5])}")
+    pairs = [("train and select", entries, selection)]
     test_list = find_list(info, root, "test", args.test_list)
-    if test_list is not None and find_list(info, root, "val", args.val_list) is not None:
-        shared = sorted({case_of(entry) for entry in read_list(test_list)} & {case_of(entry) for entry in selection})
+    on_test = args.protocol == "paper" and find_list(info, root, "val", args.val_list) is None
+    if test_list is not None and not on_test:
+        tested = read_list(test_list, root, info.volume_paths)
+        pairs.append(("train and are in the test list", entries, tested))
+        pairs.append(("are in the validation and the test list", selection, tested))
+    warnings = []
+    for what, some, others in pairs:
+        shared = sorted(set(map(case_of, some)) & set(map(case_of, others)))
         if shared:
-            warnings.append(
-                f"WARNING: {len(shared)} cases are in the validation and the test list: {', '.join(shared[:5])}"
-            )
+            warnings.append(f"WARNING: {len(shared)} cases {what}: {', '.join(shared[:5])}")
     return warnings

@@ -64,6 +64,10 @@ class TrainingSet(Dataset):
     def __len__(self) -> int:
         return len(self.shapes)
 
+    def label_of(self, index: int) -> torch.Tensor:
+        """The label of one image, its voxels in a row; zeros where it has none."""
+        return self.labels[self.starts[index] : self.starts[index + 1]]
+
     @property
     def num_bytes(self) -> int:
         return sum(values.nelement() * values.element_size() for values in (self.images, self.labels))

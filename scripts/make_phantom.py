@@ -350,6 +350,8 @@ def make_scans(name: str, out: Path, **cases) -> Path:
             patch_size = [size // 16 * 16 for size in image.shape[-info.dims :]]  # the same for all
     described = {"name": f"My{name}", "dims": info.dims, "classes": info.classes, "patch_size": patch_size}
     described.update(intensity="min-max" if info.dims == 2 else "z-score")
+    if info.name == "ACDC":  # two scans of each patient
+        described.update(patient="^(patient\\d+)")
     write_text(out / DESCRIPTION, json.dumps(described) + "\n")
     return out
 

@@ -42,7 +42,8 @@ from dataloaders.datasets import DatasetInfo, case_of, get_dataset, own_info  # 
 from dataloaders.downloads import WITHDRAWN, Source, find_cases, published_cases  # noqa: E402
 from dataloaders.errors import InputError  # noqa: E402
 from dataloaders.own_datasets import DESCRIPTION, read_own_dataset  # noqa: E402
-from dataloaders.own_scans import find_scans, labelled_patients, scan_table, split_scans  # noqa: E402
+from dataloaders.own_scans import OwnScan, find_scans, labelled_patients, scan_table, split_scans  # noqa: E402
+from dataloaders.patient_names import describe_suspects, suspect_patients  # noqa: E402
 from dataloaders.preparation import (  # noqa: E402
     FLIPS,
     PREPARATIONS,
@@ -204,11 +205,19 @@ def _end_with_parent() -> None:
 def write_lists(
     info: DatasetInfo, root: Path, jobs: Dict[str, Job], roles: Dict[str, List[str]], without: Sequence[str]
 ) -> List[str]:
-    """Write the list of each role whose cases are all there, but for those in `without`; a phrase for each list."""
+    """Write the list of each role whose cases are all there, but for those in `without`; a phrase for each list.
+
+    The list of a role without cases, left by another split, is moved away: its cases have other roles now.
+    """
     said = []
     for role, cases in roles.items():
         in_slices = info.dims == 2 and role == "train"
-        path = root / (info.train_lists if role == "train" else getattr(info, f"{role}_lists"))[0]
+        path = root / getattr(info, f"{role}_lists")[0]
+        if not cases:
+            if path.exists():
+                path.replace(path.with_name(path.name + ".old"))
+                said.append(f"{path.name} of another split kept as {path.name}.old")
+            continue
         lacking = [case for case in cases if case not in without and not (case in jobs and is_done(jobs[case]))]
         if lacking:
             said.append(f"{path.name} not written, {len(lacking)} of its {len(cases)} cases are not there")
@@ -411,6 +420,8 @@ def prepare_own(args) -> None:
     }  # fmt: skip
     labels = sum(scan.label is not None for scan in found.scans)
     what = f"{info.name}: {len(found.scans)} scans in {args.source}, {labels} with a label"
+    warnings = [] if own.patient else patient_warnings(scans)
+    print(*warnings, sep="\n", end="\n" * len(warnings))  # before the work, which another expression would undo
     lines = found.faults + run_missing(list(jobs.values()), args, what)
     for note in (*own.notes, *found.notes):
         print(note)
@@ -418,18 +429,32 @@ def prepare_own(args) -> None:
         print(f"{root}: lists not written; mend the files below or take them away, then run the same command again")
         return report(lines)
     said = write_new(root / DESCRIPTION, own.path.read_text()) + write_new(root / "scans.csv", scan_table(scans))
-    roles = {role: [scan.volume for scan in of_role] for role, of_role in scans.items() if of_role}
-    print(f"{root}: {'; '.join([*said, *write_lists(info, root, jobs, roles, ())])}")
+    roles = {role: [scan.volume for scan in of_role] for role, of_role in scans.items()}
+    said += write_lists(info, root, jobs, roles, ())
+    print(f"{root}: {'; '.join(said)}")
+    if any(phrase.endswith(".list.old") for phrase in said):
+        print("the lists are others than before: a run trained on the former ones may have seen the new test cases")
     counts = {role: (len({scan.patient for scan in of_role}), len(of_role)) for role, of_role in scans.items()}
     told = (
         "" if own.patient else "; patients are told apart by the scans' names, 'patient' in dataset.json says otherwise"
     )
     parts = ", ".join(f"{role} {number} ({several})" for role, (number, several) in counts.items())
     print(f"patients (scans): {parts}{told}")
+    for role, needed_by in (("val", "--protocol says how training does without"), ("test", "a test needs --test_list")):
+        if not scans[role]:
+            print(f"this split has no {role} list: {needed_by}")
     number = len(labelled_patients(scans["train"]))
     print(
         f"of the training patients {number} have labels: --labeled_cases 1 to {number}; scans and patients: scans.csv"
     )
+    print(*warnings, sep="\n", end="\n" * len(warnings))
+
+
+def patient_warnings(scans: Dict[str, List[OwnScan]]) -> List[str]:
+    """A line where scans that count as patients of their own look like several scans of one."""
+    roles = {scan.patient: [role] for role, of_role in scans.items() for scan in of_role}
+    suspects = suspect_patients(roles)
+    return [f"WARNING: {describe_suspects(suspects, roles)[0]}"] if suspects else []
 
 
 @one_line_errors

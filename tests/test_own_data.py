@@ -100,6 +100,36 @@ def test_the_other_scripts_pictures_and_tables_know_the_name(example, tmp_path, 
         assert "MyACDC" in (tmp_path / "table").read_text()
 
 
+def test_all_for_training_keeps_the_last_weights_and_has_no_test(example, tmp_path, monkeypatch, capsys):
+    """--split 100 0 0: said in the log, in the weights, and in the table of a list that is named."""
+    scans = ["--name", "Custom", "--source", example[0] / "own/scans", "--out", tmp_path, "--num_workers", 0]
+    assert call(prepare, *scans, "--split", 100, 0, 0) is None
+    own = ["--name", "MyACDC", "--root_path", tmp_path / "MyACDC", "--output_dir", tmp_path / "runs"]
+    flags = [*own, *SMALL, "--labeled_cases", 7, "--consistency_rampup", 1]
+    assert call("train_Ours_MT", *flags) == 0
+    out = capsys.readouterr().out
+    why = "--protocol holdout takes 4 unlabelled cases out of training, the list has 3, 0 of them with labels"
+    assert f"selection of the best weights: not chosen: no validation, best.pth holds the last weights ({why})" in out
+    assert "finished: 4 iterations, not validated" in out and "WARNING: no validation" not in out
+    run = tmp_path / "runs/MyACDC/Ours_MT_7cases/seed_1337"
+    best, last = (torch.load(run / f"{kind}.pth", weights_only=True) for kind in ("best", "last"))
+    assert all(torch.equal(best["net"][name], last["net"][name]) for name in last["net"])
+    assert json.loads((run / "config.json").read_text())["flags"]["protocol"] == "last"
+    assert call("train_Ours_MT", *flags) == 0 and "nothing to do" in capsys.readouterr().out
+    assert call("test_2d", *own) == 2
+    error = capsys.readouterr().err
+    assert "no test.list here; name a list with --test_list (prepare.py --split makes one)" in error
+    assert error.count("\n") == 1
+    assert call("test_2d", *own, "--test_list", example[0] / "own/MyACDC/test.list") == 2  # its volumes are not here
+    assert "entries have no file" in capsys.readouterr().err
+    own[3] = example[0] / "own/MyACDC"
+    assert call("test_2d", *own, "--figures") == 0
+    table = capsys.readouterr().out
+    assert "best: not chosen: no validation was run, these are the last weights" in table and "chosen by" not in table
+    assert call(make_tables, tmp_path / "runs", "--format", "markdown", "--out", tmp_path / "table") == 0
+    assert "chosen by" not in (tmp_path / "table").read_text()
+
+
 def test_3d(tmp_path, monkeypatch, capsys):
     scans = make_scans("LA", tmp_path / "scans", train=4, test=2, shape=(24, 24, 20))
     assert call(prepare, "--name", "Custom", "--source", scans, "--out", tmp_path, "--num_workers", 0) is None

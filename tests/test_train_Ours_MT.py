@@ -136,7 +136,7 @@ def test_longer_run_goes_on_and_a_finished_one_says_so(home, tmp_path, capsys, a
     train(tmp_path, "--max_iterations", "4")
     said = capsys.readouterr().out
     assert "WARNING: no validation in 4 iterations, the first would come at 8 (--val_interval 8)" in said
-    assert "no validation yet: the last weights stand as the best" in said and "NO CUDA DEVICE IS USED" in said
+    assert "no validation was run: best.pth is a copy of the last weights" in said and "NO CUDA DEVICE IS USED" in said
     assert_same_state(weights(folder(tmp_path) / "best.pth"), weights(folder(tmp_path) / "last.pth"))
     before = (folder(tmp_path) / "last.pth").read_bytes()
     (folder(tmp_path) / "best.pth").unlink()  # as a kill before it was written leaves it

@@ -67,8 +67,10 @@ def with_progress(cases: Sequence, doing: str) -> Iterator:
             last = now
 
 
-def validator(predict: Callable[[np.ndarray], np.ndarray], volumes: VolumeDataset) -> Callable[[], dict]:
-    """validate() for a Trainer: Dice and ASD on these volumes."""
+def validator(predict: Callable[[np.ndarray], np.ndarray], volumes: VolumeDataset) -> Optional[Callable[[], dict]]:
+    """validate() for a Trainer: Dice and ASD on these volumes; None where there are none."""
+    if not len(volumes):
+        return None
     return lambda: validation_scores(
         evaluate(predict, volumes, ("dice", "asd"), doing="validating"), volumes.info.classes
     )

@@ -183,9 +183,10 @@ def add_data_flags(parser: argparse.ArgumentParser, dims: Sequence[int], labelnu
     for role in ("train", "val", "test"):
         group.add_argument(f"--{role}_list", metavar="FILE", help=f"{role} list (default: the dataset's own)")
     group.add_argument(
-        "--protocol", choices=("paper", "holdout"), default="paper",
+        "--protocol", choices=("paper", "holdout", "last"),
         help="how the best weights are selected where there is no validation list: on the test list as the released "
-        "programs do, or on unlabelled training cases held out (default: %(default)s)",
+        "programs do, on unlabelled training cases with labels that are held out of training, or not at all, keeping "
+        "the last weights (default: paper; for a custom dataset holdout, or last where too few cases have labels)",
     )  # fmt: skip
     group.add_argument(
         "--holdout_cases", type=positive, default=4, metavar="K",
@@ -266,8 +267,8 @@ def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict], 
     group = parser.add_argument_group("run")
     group.add_argument(
         "--preset", choices=tuple(presets), metavar="NAME",
-        help="a baseline or ablation: a set of flag values; explicit flags take precedence and need --exp (default: the full "
-        "method)",
+        help="a baseline or ablation: a set of flag values; explicit flags take precedence and need --exp (default: "
+        "the full method)",
     )  # fmt: skip
     group.add_argument("--exp", type=part_of_name, help="added to the run folder's name (default: the preset's name)")
     group.add_argument(
@@ -308,7 +309,8 @@ def parse(
                 f"--preset {first.preset} sets --{flag} {preset[flag]}, not {given[flag]}: leave one out, or give the "
                 "variant a name with --exp"
             )
-    parser.set_defaults(**{**defaults[info.dims], **preset})
+    protocol = {"protocol": "paper"} if info.name in DATASETS else {}  # else load_training_data finds out
+    parser.set_defaults(**{**protocol, **defaults[info.dims], **preset})
     args = parser.parse_args(argv)
     args.name = info.name
     if getattr(args, "ramp_until", None) is not None:

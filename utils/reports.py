@@ -253,7 +253,7 @@ def footnotes(summaries: Sequence[dict], spread_over: str = "standard deviation 
         notes.append(f"best: chosen by {rule}; last: the end of training, not chosen")
     if unchosen:
         names = ", ".join(summary["run"] for summary in unchosen)
-        notes.append(f"{names}: not chosen, training ended before its first validation, these are the last weights")
+        notes.append(f"{names}: not chosen: no validation was run, these are the last weights")
     for summary in summaries:
         penalty = summary["metrics"]["asd"].get("mean_with_penalty")
         if penalty is not None:

@@ -97,7 +97,8 @@ def _over_runs(settings: Sequence[Setting], published: Sequence[dict], unit: str
     spread = "mean ± sample standard deviation over runs (seeds)" if several else "one run (seed) each"
     text = f"{dataset}, measured beside published: {spread}; Dice (DSC) by class."
     tests = [test for setting in settings for of_kind in setting.tests.values() for test in of_kind]
-    rules = dict.fromkeys(test.summary.get("selection") for test in tests if test.summary.get("selection"))
+    chosen = [test.summary for test in tests if test.summary.get("val_dice", 0) is not None]  # else the last weights
+    rules = dict.fromkeys(summary["selection"] for summary in chosen if summary.get("selection"))
     for rule in rules:
         text += f" Best weights chosen by {rule}."
     return Table(text, rows)

@@ -78,7 +78,7 @@ class Trainer:
     `modules` maps names to what a checkpoint holds: at least "student", and whatever else has a state (teacher,
     memories, thresholds). `loader(start, stop)` gives the batches of those iterations; `update_teacher(step)` runs
     after each optimiser step; `validate()` gives a dictionary of scores, of which `dice` selects the best weights.
-    No validation before iteration `val_start`.
+    No validation before iteration `val_start`, and none at all where `validate` is None.
     `description` (plain values) goes into the weights files beside the tensors.
     """
 
@@ -90,7 +90,7 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         objective: Objective,
         loader: Callable[[int, int], Iterable[dict]],
-        validate: Callable[[], dict[str, float]],
+        validate: Optional[Callable[[], dict[str, float]]],
         device: torch.device,
         description: dict,
         classes: tuple,
@@ -147,7 +147,7 @@ class Trainer:
     def _warn_of_no_validation(self) -> None:
         stop, interval = self.args.max_iterations, self.args.val_interval
         first = max(-(-self.val_start // interval), self.done // interval + 1) * interval
-        if first > stop and not self.best:
+        if self.validate and first > stop and not self.best:
             start = f", --val_start {self.val_start}" if self.val_start else ""
             self.run.say(
                 f"WARNING: no validation in {stop} iterations, the first would come at {first} "
@@ -158,7 +158,7 @@ class Trainer:
         """A run without any validation has its last weights as the best."""
         if not self.best:
             save_tensors(self._weights(), self.run.path / "best.pth")
-            self.run.say("no validation yet: the last weights stand as the best")
+            self.run.say("no validation was run: best.pth is a copy of the last weights")
 
     def _step(self, batch: dict, bar: tqdm) -> None:
         with self.watch("step"):
@@ -170,7 +170,7 @@ class Trainer:
         last = self.done == self.args.max_iterations
         logs = last or self.done % self.args.log_interval == 0
         saves = last or self.done % self.args.save_interval == 0
-        validates = self.done % self.args.val_interval == 0 and self.done >= self.val_start
+        validates = self.validate and self.done % self.args.val_interval == 0 and self.done >= self.val_start
         if logs or validates or saves:
             with self.watch("records"):
                 row = self._fetch()

@@ -133,6 +133,13 @@ def test_every_fault_is_one_line_with_file_and_mend(describe, fault):
     assert str(found.value).startswith(f"{path}: ") and "\n" not in str(found.value)
 
 
+def test_a_byte_order_mark_is_read_over(describe):
+    path = describe(HEART)
+    expected = read_own_dataset(path)
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read_own_dataset(path) == expected
+
+
 @pytest.mark.parametrize("text, message", [("{", "not readable as JSON"), ("[1]", "not a JSON object")])
 def test_no_json(tmp_path, text, message):
     (tmp_path / "dataset.json").write_text(text)

@@ -1,5 +1,6 @@
 """Clean phantoms are clean; every planted fault is named with its file; what cannot be checked ends with 2."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -313,6 +314,81 @@ def test_a_class_that_no_label_has_is_a_finding(acdc, check):
     code, findings, _ = check("ACDC", acdc)
     assert code == 1 and len(findings) == 1
     assert "train_slices.list: no label has a voxel of Myo (value 2); correct the classes, or the labels" in findings[0]
+
+
+def test_a_class_that_no_training_label_has_is_one_finding(acdc, check):
+    """Training then says the same: no labelled image shows it."""
+    for path in (acdc / "data/slices").iterdir():
+        change(path, label=np.where(read(path, "label") == 2, 0, read(path, "label")))
+    code, findings, _ = check("ACDC", acdc)
+    assert code == 1 and len(findings) == 1
+    assert "train_slices.list: no labelled image shows Myo (value 2), though other lists do" in findings[0]
+
+
+def test_a_label_without_background(acdc, check):
+    change(acdc / VOLUME, label=np.full(SHAPE, 2, np.uint8))
+    _, findings, _ = check("ACDC", acdc)
+    assert any(f"{VOLUME}: the label has no background, every voxel is of a class" in line for line in findings)
+
+
+def test_slices_with_a_leading_axis_and_a_list_from_windows_are_clean(acdc, check):
+    for path in (acdc / "data/slices").iterdir():
+        change(path, **{key: read(path, key)[None] for key in ("image", "label")})
+    names = (acdc / "train_slices.list").read_text().split()
+    lines = "\r\n".join(f"data\\slices\\{name}.h5" for name in names)
+    (acdc / "train_slices.list").write_text(lines, encoding="utf-8-sig")
+    assert check("ACDC", acdc)[:2] == (0, [])
+    (acdc / "train_slices.list").write_text(lines + "\nD:\\else\\x.h5")
+    _, findings, _ = check("ACDC", acdc)
+    assert len(findings) == 1 and "1 of 49 entries have no file" in findings[0] and "paths out of this" in findings[0]
+
+
+@pytest.fixture
+def custom(tmp_path):
+    """custom(patient=None) -> an empty custom dataset, and a function that writes its lists and files."""
+
+    def make(lists, **keys):
+        root = tmp_path / "Mine"
+        described = {"name": "Mine", "dims": 3, "classes": ["a"], "patch_size": [16, 16, 16], "intensity": "min-max"}
+        (root / "data").mkdir(parents=True, exist_ok=True)
+        (root / "dataset.json").write_text(json.dumps({**described, **keys}))
+        for role, names in lists.items():
+            (root / f"{role}.list").write_text("\n".join(names))
+            for name in names:
+                image = np.random.default_rng([*name.encode()]).standard_normal((8, 8, 8)).astype(np.float32)
+                with h5py.File(root / "data" / f"{name}.h5", "w") as file:
+                    file["image"], file["label"] = image, (image > 1).astype(np.uint8)
+        return root
+
+    return make
+
+
+def test_scans_of_one_patient_in_several_lists_are_a_leak(custom, check):
+    names = [f"P{n}-{when}" for n in range(1, 9) for when in ("pre", "post")]
+    root = custom({"train": names[:11], "test": names[11:]})
+    code, findings, _ = check("Mine", root)
+    assert code == 1 and len(findings) == 1
+    assert "dataset.json: 16 names begin alike in 8 groups" in findings[0]
+    assert "and 1 of the groups are in more than one list, a leak" in findings[0]
+    assert 'P6 (P6-post test, P6-pre train); if they are, add "patient": "^(P\\\\d+)" to' in findings[0]
+    custom({}, patient="^(P\\d+)")  # said otherwise
+    assert check("Mine", root)[:2] == (0, [])
+    custom({"train": names[:10], "test": names[10:]})
+    code, findings, text = check("Mine", root)
+    assert (code, findings) == (0, []) and "note: " in text and "16 names begin alike" in text
+
+
+def test_plain_numbers_and_frames_of_one_patient_are_clean(custom, check):
+    root = custom({"train": [f"scan{n}" for n in range(8)], "test": [f"scan{n}" for n in range(8, 12)]})
+    code, findings, text = check("Mine", root)
+    assert (code, findings) == (0, []) and "alike" not in text
+    frames = [f"patient{n:03d}_frame{f:02d}" for n in range(6) for f in (1, 2)]
+    assert "alike" not in check("Mine", custom({"train": frames[:8], "test": frames[8:]}))[2]
+
+
+def test_a_custom_dataset_needs_no_test_list(custom, check):
+    code, findings, text = check("Mine", custom({"train": [f"scan{n}" for n in range(8)]}))
+    assert (code, findings) == (0, []) and "no test.list here; make one or name it with --test_list" in text
 
 
 def test_cases_that_a_protocol_labels(own_phantom, check):

@@ -132,6 +132,67 @@ def test_a_corrected_label_and_a_replaced_image_are_taken_in(tmp_path, source, c
         assert np.array_equal(file["label"][()], expected if file["label"].ndim == 3 else expected[0])
 
 
+def write_pairs(folder, pattern, numbers):
+    """Two scans with labels for each number."""
+    for name in (pattern.format(number, t) for number in numbers for t in (1, 2)):
+        write_scan(folder / "images" / f"{name}.nii.gz", arrays(name)[0], PLAIN)
+        write_label(folder / "labels" / f"{name}.nii.gz", arrays(name)[1], PLAIN)
+
+
+def split_patients(root):
+    """The patients of each list, as scans.csv has them: the beginning of a scan's name."""
+    lists = {}
+    for line in (root / "scans.csv").read_text().splitlines()[1:]:
+        role, image = line.split(",")[2:4]
+        lists.setdefault(role, set()).add(image.split("_")[0])
+    return lists
+
+
+def test_scans_of_one_patient_are_warned_of_and_what_is_proposed_keeps_them_together(tmp_path, capsys):
+    folder = tmp_path / "source"
+    write_pairs(folder, "P{:02d}_t{}", range(8))
+    describe(folder)
+    assert run(folder, tmp_path / "a") == 0
+    warning = capsys.readouterr().out.splitlines()[-1]
+    assert warning.startswith("WARNING: 16 names begin alike in 8 groups, as scans of one patient do, and ")
+    train, val, test = split_patients(tmp_path / "a/Mine").values()
+    leaks = len(train & val | train & test | val & test)
+    assert leaks and f"and {leaks} of the groups are in more than one list, a leak if they are patients" in warning
+    proposed = json.loads("{" + warning[warning.index('"patient"') : warning.index(" to dataset.json")] + "}")
+    describe(folder, **proposed)
+    assert run(folder, tmp_path / "b") == 0
+    assert "WARNING" not in capsys.readouterr().out
+    train, val, test = split_patients(tmp_path / "b/Mine").values()
+    assert not (train & val or train & test or val & test)
+    describe(folder, patient="(.+)")  # each a patient of its own: nothing is prepared again
+    assert run(folder, tmp_path / "a") == 0
+    out = capsys.readouterr().out
+    assert "WARNING" not in out and "16 with a label, 16 done before" in out and ".list.old" not in out
+
+
+def test_numbered_scans_are_not_warned_of(tmp_path, source, capsys):
+    write_pairs(source, "scan_{}{}", range(4))
+    assert run(source, tmp_path) == 0
+    assert "WARNING" not in capsys.readouterr().out
+
+
+def test_a_split_without_validation_or_test_moves_their_former_lists_away(tmp_path, source, capsys):
+    assert run(source, tmp_path) == 0
+    former = {role: (tmp_path / f"Mine/{role}.list").read_text() for role in ("val", "test")}
+    assert "seen the new test cases" not in capsys.readouterr().out
+    assert run(source, tmp_path, "--split", 100, 0, 0) == 0
+    out = capsys.readouterr().out
+    for role, text in former.items():
+        assert not (tmp_path / f"Mine/{role}.list").exists()
+        assert (tmp_path / f"Mine/{role}.list.old").read_text() == text
+        assert (
+            f"{role}.list of another split kept as {role}.list.old" in out and f"this split has no {role} list" in out
+        )
+    assert "a run trained on the former ones may have seen the new test cases" in out
+    train = dict.fromkeys(entry.rsplit("_slice_", 1)[0] for entry in read_list(tmp_path / "Mine/train_slices.list"))
+    assert sorted(train) == sorted(NAMES)
+
+
 def test_a_scan_that_takes_anothers_name_is_refused(tmp_path, source, capsys):
     describe(source, patient="^(p\\d)")
     assert run(source, tmp_path) == 0
