@@ -37,6 +37,7 @@ from scripts.make_phantom import make_phantom  # noqa: E402
 from scripts.make_tables import SUFFIXES, render  # noqa: E402
 from scripts.rows import SMOKE_FLAGS, SMOKE_PHANTOMS, TARGETS  # noqa: E402
 from utils.device import describe_device, pick_device  # noqa: E402
+from utils.folder_lock import hold  # noqa: E402
 from utils.options import Parser, not_negative, one_line_errors  # noqa: E402
 from utils.settings import Setting, find_settings  # noqa: E402
 from utils.tables import as_text, make_blocks  # noqa: E402
@@ -192,6 +193,7 @@ def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, 
     blocks = make_blocks(settings)
     print("\n" + as_text(blocks))
     base = Path(args.output_dir) / "tables" / "_".join(args.targets)
+    hold(base.parent, base.name)
     for format, suffix in SUFFIXES.items():
         write_text(base.with_suffix(suffix), render(blocks, format))
         print(f"{format}: {base.with_suffix(suffix)}")

@@ -174,6 +174,28 @@ def kill_after():
 
 
 @pytest.fixture
+def occupied():
+    """occupied(folder, part) -> a running process that holds its lock."""
+    code = (
+        "import sys; from pathlib import Path; from utils.folder_lock import hold; "
+        "hold(Path(sys.argv[1]), sys.argv[2]); print('held', flush=True); sys.stdin.read()"
+    )
+    processes = []
+
+    def occupy(folder, part=""):
+        command = [sys.executable, "-c", code, str(folder), part]
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield occupy
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
 def tested_run(tmp_path):
     """tested_run("Ours_MT_5", seed, offset, **flags) -> the folder of a run on ACDC with its tests, nothing trained.
 

@@ -10,6 +10,7 @@ from typing import Callable, Mapping, NoReturn, Optional, Sequence
 
 from dataloaders.datasets import ALIASES, DATASETS, DatasetInfo, get_dataset
 from dataloaders.errors import InputError
+from utils.folder_lock import release
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,6 +45,8 @@ def one_line_errors(main: Callable) -> Callable:
         except BrokenPipeError:  # whoever read our output, such as head, has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(141) from None
+        finally:
+            release()
 
     return wrapper
 

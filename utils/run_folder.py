@@ -26,6 +26,7 @@ from tqdm import tqdm
 from dataloaders.errors import InputError
 from dataloaders.writing import write_json, write_text
 from utils.device import describe_device
+from utils.folder_lock import hold
 
 # These flags may differ on resume: they do not change what is computed (max_iterations may only grow).
 FREE_ON_RESUME = (
@@ -53,6 +54,7 @@ class RunFolder:
 
     def __init__(self, path: Path, config: dict):
         self.path = Path(path)
+        hold(self.path)
         existing = self._read_config()
         if existing is not None:
             self._compare(existing, config)
