@@ -5,7 +5,8 @@
 #   --iterations N    of each training (default 400)
 #   --seed S          (default 1337)
 # Makes its environment, makes phantom data, trains a supervised network and Ours (MT) at a small size, tests them and
-# draws them. Everything lies in demo/; what is there is used again, and a run that was stopped goes on.
+# draws them. Everything is stored in demo/; finished steps are reused, and a run that was stopped is resumed. After a change
+# of the code remove demo/ first: training does not resume under other code unasked.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 all= name= iterations=400 seed=1337

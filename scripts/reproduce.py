@@ -93,6 +93,10 @@ def parse_args(argv=None):
         help="parameters of submitit's executor: slurm_partition=gpu, timeout_min=2880 (default: 1440 minutes, 4 CPUs)",
     )  # fmt: skip
     parser.add_argument(
+        "--accept_code_change", action="store_true",
+        help="resume trainings although the code has changed since they were started (default: such a row fails)",
+    )  # fmt: skip
+    parser.add_argument(
         "--verify", nargs="+", type=Path, metavar="RUN",
         help="test the weights of these runs' folders again, elsewhere, and compare (default: none)",
     )  # fmt: skip
@@ -119,7 +123,8 @@ def plan(args: argparse.Namespace) -> list[Job]:
                 info = get_dataset(row.dataset)
                 extra = tuple(f"{SMOKE_FLAGS[info.dims]} {SMOKE_FLAGS[row.script]}".split())
                 root = str(Path(args.output_dir) / "phantoms" / info.folders[0])
-            jobs.append(Job(row, seed, str(Path(args.output_dir) / row.folder), extra, root))
+            accepts = ("--accept_code_change",) if args.accept_code_change else ()
+            jobs.append(Job(row, seed, str(Path(args.output_dir) / row.folder), (*extra, *accepts), root))
     return jobs
 
 

@@ -199,6 +199,10 @@ def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict], 
     group.add_argument(
         "--log_interval", type=positive, default=20, help="iterations between log rows (default: %(default)s)"
     )
+    group.add_argument(
+        "--accept_code_change", action="store_true",
+        help="resume although the code has changed since; recorded in config.json and in tables (default: refused)",
+    )  # fmt: skip
     if val_start:
         group.add_argument(
             "--val_start", type=positive, help="first iteration with a validation (default: 800 in 3-D, 200 in 2-D)"

@@ -115,6 +115,7 @@ class Trainer:
             self._ensure_best()
             self.run.say(f"finished: {self.run.path} has its {self.done} iterations; nothing to do")
             return True
+        self.run.record_start(self.done)
         self._warn_of_no_validation()
         self.writer = SummaryWriter(str(self.run.path), purge_step=self.done)
         handlers = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
