@@ -148,12 +148,13 @@ def assert_same_state():
 
 @pytest.fixture(scope="session")
 def start():
-    """start("train_X.py", home, *flags) -> a running process of a script, with DATASET_HOME set."""
+    """start("train_X.py", home, *flags) -> a running process of a script, with DATASET_HOME set, in its own group."""
 
     def run(script, home, *flags):
         env = {**os.environ, "DATASET_HOME": str(home)}
         command = [sys.executable, script, *map(str, flags)]
-        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True, **pipes)
 
     return run
 

@@ -31,7 +31,7 @@ from utils.reports import (  # noqa: E402
     table_header,
     table_row,
 )
-from utils.run_folder import read_metrics  # noqa: E402
+from utils.run_folder import folder_size, read_metrics  # noqa: E402
 from utils.runs import Run, describe_run  # noqa: E402
 
 # Kinds of error, in colours that the palette of classes does not use.
@@ -238,7 +238,8 @@ def render_page(path: Path, tested: Sequence[Path], pictures: Sequence[tuple[str
     for title, picture in pictures:
         parts += [f"<h2>{html.escape(title)}</h2>", html_image(picture.read_bytes(), "png", title)]
     if config:
-        parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(json.dumps(config, indent=2))}</pre>"]
+        parts += ["<h2>Configuration</h2>", f"<p>The run's folder takes {folder_size(path)}.</p>"]
+        parts += [f"<pre>{html.escape(json.dumps(config, indent=2))}</pre>"]
     return html_page(_title(path, config), parts)
 
 

@@ -40,7 +40,7 @@ def one_line_errors(main: Callable) -> Callable:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from error
         except KeyboardInterrupt:
-            print("interrupted; the same command goes on", file=sys.stderr)
+            print("interrupted; rerun the same command to resume", file=sys.stderr)
             raise SystemExit(130) from None
         except BrokenPipeError:  # whoever read our output, such as head, has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,6 +64,14 @@ def not_negative(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must be at least 0, got {text}")
+    return value
+
+
+def minutes(text: str) -> float:
+    """An argparse type: a time of more than 0 minutes."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be more than 0 minutes, got {text}")
     return value
 
 
@@ -199,6 +207,11 @@ def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict], 
     group.add_argument(
         "--log_interval", type=positive, default=20, help="iterations between log rows (default: %(default)s)"
     )
+    group.add_argument(
+        "--time_limit", type=minutes, metavar="MINUTES",
+        help="save a checkpoint and end with exit code 3 after so many minutes; the same command resumes (default: "
+        "none)",
+    )  # fmt: skip
     group.add_argument(
         "--accept_code_change", action="store_true",
         help="resume although the code has changed since; recorded in config.json and in tables (default: refused)",

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict
+from errno import EIO
 from pathlib import Path
 from typing import Iterator, Optional
 
@@ -28,11 +31,12 @@ from dataloaders.writing import write_json, write_text
 from utils.code_hash import code_sha256
 from utils.device import describe_device
 from utils.folder_lock import hold
+from utils.stopping import STOP
 
 # These flags may differ on resume: they do not change what is computed (max_iterations may only grow).
 FREE_ON_RESUME = (
     "gpu", "num_workers", "save_interval", "log_interval", "max_iterations", "output_dir", "stage", "profile",
-    "accept_code_change",
+    "time_limit", "accept_code_change",
 )  # fmt: skip
 # These parts of config.json must agree on resume, and how an error names an entry of each.
 FIXED_ON_RESUME = {"flags": "--{}", "lists": "the {} list's SHA-256", "data": "the {} data's SHA-256"}
@@ -112,12 +116,19 @@ class RunFolder:
         if self.existing is not None:
             write_json(self.path / "config.json", _with_history(self.existing, self.config, iteration))
 
-    def say(self, line: str) -> None:
-        """Print a line above the progress bar and keep it in log.txt."""
-        tqdm.write(line)
-        sys.stdout.flush()
+    def say(self, line: str, printed: bool = True) -> None:
+        """Keep a line in log.txt and print it above the progress bar."""
         with open(self.path / "log.txt", "a") as file:
             file.write(line + "\n")
+        if not printed:
+            return
+        try:
+            tqdm.write(line)
+            sys.stdout.flush()
+        except OSError as error:  # the terminal has gone, or in Ctrl-C the program that we are piped to
+            if error.errno != EIO and not STOP.signalled:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def record(self, row: dict) -> None:
         """Append one row to metrics.jsonl."""
@@ -188,6 +199,16 @@ def open_run(
     changed = " with uncommitted changes" if config["uncommitted_changes"] else ""
     run.say(f"network: {network}, {parameters:,} parameters; {config['device']}; commit {config['commit']}{changed}")
     return run, description
+
+
+def folder_size(path: Path) -> str:
+    """What the files below a folder take, in words; one that another process removes meanwhile does not count."""
+    size = 0
+    for parent, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):
+                size += os.stat(os.path.join(parent, name)).st_size
+    return f"{size / 1e6:.1f} MB"
 
 
 def read_metrics(path: Path) -> list[dict]:
