@@ -49,6 +49,7 @@ from utils.prototypes import alignment_loss, region_prototypes
 from utils.ramps import ema_alpha
 from utils.run_folder import open_run
 from utils.speed import compiled, make_sgd, place, resolve_speed
+from utils.stopping import stoppable
 from utils.thresholds import ConfidenceThresholds
 from utils.training import Trainer, two_stream_loader
 
@@ -270,6 +271,7 @@ def draw_fuse_weight(rng, count: int) -> torch.Tensor:
 
 
 @one_line_errors
+@stoppable
 def main(argv=None):
     args = parse_args(argv)
     device = pick_device(args.gpu, args.amp)
@@ -314,7 +316,7 @@ def main(argv=None):
         run, args, modules, optimizer, objective, loader, validate, device, description, data.info.classes,
         update_teacher, args.val_start,
     )  # fmt: skip
-    return 0 if trainer.fit() else 130
+    return trainer.fit()
 
 
 if __name__ == "__main__":

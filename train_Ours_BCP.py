@@ -51,6 +51,7 @@ from utils.pseudo_labels import largest_component
 from utils.ramps import consistency_ramp
 from utils.run_folder import open_run, run_path
 from utils.speed import compiled, make_sgd, place, resolve_speed
+from utils.stopping import stoppable
 from utils.style_blending import BLEND_MODES, blend_styles, draw_blend
 from utils.training import Trainer, two_stream_loader
 from utils.weights import load_weights, load_what_fits
@@ -207,8 +208,8 @@ def compute_losses(
     return loss_mix + term_pc, terms  # 4. L = L_mix + r(step) L_pc
 
 
-def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> bool:
-    """Run one stage in its own folder; False if interrupted. Self-training begins with the weights `start_from`."""
+def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> int:
+    """Run one stage in its own folder, self-training from the weights `start_from`; returns the Trainer's exit code."""
     args = argparse.Namespace(**vars(args))
     path = run_path(args, METHOD) / stage
     if stage == "pretrain":
@@ -261,12 +262,13 @@ def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> boo
         modules.update(teacher=teacher, memory_w=memory_w, memory_s=memory_s)
     trainer = Trainer(
         run, args, modules, optimizer, objective, loader, validate, device, description, data.info.classes,
-        update_teacher if stage == "self" else None,
+        update_teacher if stage == "self" else None, keep_optimizer=stage == "pretrain",
     )  # fmt: skip
     return trainer.fit()
 
 
 @one_line_errors
+@stoppable
 def main(argv=None):
     args = parse_args(argv)
     device = pick_device(args.gpu, args.amp)
@@ -276,18 +278,16 @@ def main(argv=None):
     if args.pretrained and not start_from.is_file():
         raise InputError(f"--pretrained {start_from}: no such file")
     data = load_training_data(args)
-    if (
-        args.stage in ("all", "pretrain")
-        and not args.pretrained
-        and not run_stage("pretrain", args, data, device, None)
-    ):
-        return 130
+    if args.stage in ("all", "pretrain") and not args.pretrained:
+        code = run_stage("pretrain", args, data, device, None)
+        if code:
+            return code
     if args.stage == "pretrain":
         return 0
     if not start_from.is_file():
         raise InputError(f"{start_from}: no such weights; run --stage pretrain first, or name some with --pretrained")
     set_seed(args.seed, args.deterministic)
-    return 0 if run_stage("self", args, data, device, start_from) else 130
+    return run_stage("self", args, data, device, start_from)
 
 
 if __name__ == "__main__":

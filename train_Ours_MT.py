@@ -46,6 +46,7 @@ from utils.prototypes import PrototypeMemory, contrast_loss
 from utils.ramps import consistency_ramp, ema_alpha
 from utils.run_folder import open_run
 from utils.speed import compiled, make_sgd, place, resolve_speed
+from utils.stopping import stoppable
 from utils.style_blending import BLEND_MODES, blend_styles, draw_blend
 from utils.training import Trainer, two_stream_loader
 
@@ -158,6 +159,7 @@ def compute_losses(
 
 
 @one_line_errors
+@stoppable
 def main(argv=None):
     args = parse_args(argv)
     device = pick_device(args.gpu, args.amp)
@@ -206,7 +208,7 @@ def main(argv=None):
         data.info.classes,
         update_teacher,
     )
-    return 0 if trainer.fit() else 130
+    return trainer.fit()
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterable, Iterator, Mapping, Optional, Sequence
 
@@ -17,7 +18,7 @@ from dataloaders.errors import InputError
 
 
 class WriteError(InputError):
-    """A file that cannot be written: a full disk, a folder without the right to write. Nothing else will fit either."""
+    """A file that cannot be written: a full disk, a folder without the right to write. The next one will fail too."""
 
 
 @contextmanager
@@ -35,11 +36,19 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        system = error.__context__ if isinstance(error.__context__, OSError) else error  # PyTorch hides it
-        reason = getattr(system, "strerror", None) or str(error).splitlines()[-1]
-        raise WriteError(f"{path}: cannot be written ({reason}); make room, then run the same command again") from error
+        chain: list[BaseException] = [error]  # PyTorch hides the system's error behind its own
+        while chain[-1].__context__:
+            chain.append(chain[-1].__context__)
+        for cause in chain:
+            if str(cause).startswith("DataLoader worker"):
+                raise cause from None  # no write: a child process ended, which is reported wherever its parent is
+        system = next((cause for cause in chain if isinstance(cause, OSError)), None)
+        reason = getattr(system, "strerror", None) or (str(error) or type(error).__name__).splitlines()[-1]
+        full = system is not None and system.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+        advice = "make room" if full else f"check {path.parent}"
+        raise WriteError(f"{path}: cannot be written ({reason}); {advice}, then run the same command again") from error
     finally:
-        if temporary.exists():
+        with suppress(OSError):
             temporary.unlink()
 
 

@@ -6,7 +6,8 @@
 #   --seed S          (default 1337)
 # Makes its environment (scripts/environment.sh says which; PYTHON=/path/python3 names one), makes phantom data, trains a
 # supervised network and Ours (MT) at a small size, tests them and draws them. Everything is stored in demo/; finished
-# steps are reused, rerun the command after an interruption to continue.
+# steps are reused, rerun the command after an interruption to continue. After a change of the code remove demo/ first:
+# training does not resume under other code unasked.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 fail() { echo "error: $1; usage: bash scripts/demo.sh [--all] [--name ACDC] [--iterations N] [--seed S]" >&2; exit 2; }

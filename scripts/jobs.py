@@ -29,6 +29,7 @@ from dataloaders.reading import file_hash
 from scripts.rows import Row
 from utils.checkpoints import load_tensors
 from utils.run_folder import differences, read_metrics, recorded_flags, run_path
+from utils.stopping import TIME_LIMIT_REACHED
 
 ROOT = Path(__file__).resolve().parent.parent
 # Flags that set what an iteration costs; an estimate takes only runs that agree in them.
@@ -36,6 +37,9 @@ SPEED_FLAGS = (
     "preset", "patch_size", "batch_size", "labeled_bs", "num_workers", "val_stride", "val_cases", "deterministic",
     "fast", "amp", "channels_last", "compile", "fused", "data_on",
 )  # fmt: skip
+
+
+TIME_IS_UP = "time limit reached"  # an Outcome's failure
 
 
 class Stage(NamedTuple):
@@ -101,13 +105,14 @@ class Job:
         chosen = [stage for stage in iterations if self.args.stage in ("all", stage)]
         return [Stage(self.folder / stage, iterations[stage]) for stage in chosen]
 
-    def commands(self, gpu: Optional[int] = None) -> dict[str, list[str]]:
-        """What a user would type to train and to test, without the interpreter."""
+    def commands(self, gpu: Optional[int] = None, time_limit: Optional[int] = None) -> dict[str, list[str]]:
+        """What a user would type to train, in minutes at a time, and to test, without the interpreter."""
         on = [] if gpu is None else ["--gpu", str(gpu)]
+        limited = [] if time_limit is None else ["--time_limit", str(time_limit)]
         test = f"test_{get_dataset(self.row.dataset).dims}d"
         where = ["--root_path", self.root_path] if self.root_path else []
         return {
-            "train": [_script(self.row.script), *self.train_flags, *on],
+            "train": [_script(self.row.script), *self.train_flags, *on, *limited],
             "test": [_script(test), "--name", self.row.dataset, "--output_dir", str(self.folder), *where, *on],
         }
 
@@ -223,20 +228,30 @@ class Stopper:
             self.processes.discard(process)
 
 
-def run_job(job: Job, gpu: Optional[int] = None, stopper: Optional[Stopper] = None) -> Outcome:
-    """Train and test what is missing. Its log is held locked meanwhile, by the commands too: a second call waits."""
+def run_job(
+    job: Job, gpu: Optional[int] = None, stopper: Optional[Stopper] = None, time_limit: Optional[int] = None
+) -> Outcome:
+    """Train and test what is missing. Its log is held locked meanwhile, by the commands too: a second call waits.
+
+    time_limit: minutes after which a training saves and ends, and so does this call (failure TIME_IS_UP). Without it a
+    training that ended at a limit of its row's flags is run again.
+    """
     stopper, started = stopper or Stopper(), time.perf_counter()
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "a") as log:
         _wait_for(log, job, stopper)
-        for what, command in job.commands(gpu).items():
+        for what, command in job.commands(gpu, time_limit).items():
             if job.is_trained and (what == "train" or job.is_tested):
                 continue
-            log.write(f"$ python {shlex.join(command)}\n")
-            log.flush()
-            code = stopper.run(command, log)
-            if stopper.stopped.is_set():
-                return Outcome("interrupted", time.perf_counter() - started)
+            code = TIME_LIMIT_REACHED
+            while code == TIME_LIMIT_REACHED:
+                log.write(f"$ python {shlex.join(command)}\n")
+                log.flush()
+                code = stopper.run(command, log)
+                if stopper.stopped.is_set():
+                    return Outcome("interrupted", time.perf_counter() - started)
+                if code == TIME_LIMIT_REACHED and time_limit is not None:
+                    return Outcome(TIME_IS_UP, time.perf_counter() - started)
             if code != 0:
                 return Outcome(f"{what}: exit code {code}\n{last_lines(job.log)}", time.perf_counter() - started)
     failure = "" if job.is_trained and job.is_tested else f"its folder is not complete: {job.state}"

@@ -10,13 +10,14 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Iterator, Optional, Sequence
 
 import torch
 
 from dataloaders.errors import InputError
-from scripts.jobs import ROOT, Job, Outcome, Stopper, last_lines, run_job
+from scripts.jobs import ROOT, TIME_IS_UP, Job, Outcome, Stopper, last_lines, run_job
 
+TIMEOUT, MARGIN = 24 * 60, 5  # minutes of a cluster job, and how long before its end a training saves and ends
 STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -62,9 +63,9 @@ def run_cluster(
 ) -> Iterator[tuple[Job, Outcome]]:
     """Submit the jobs as one array of which `gpus` run at a time, with a GPU each (0: all at once, without one).
 
-    A job of an earlier call that is still queued or running is waited for, not submitted again. `options`: further
-    parameters of submitit's executor, e.g. slurm_partition. Yields each as it ends; KeyboardInterrupt leaves the jobs
-    where they are.
+    A job of an earlier call that is still queued or running is waited for, not submitted again. A job whose training
+    reached the time limit is submitted again, to resume it. `options`: further parameters of submitit's executor, e.g.
+    slurm_partition. Yields each as it ends; KeyboardInterrupt leaves the jobs where they are.
     """
     try:
         import submitit
@@ -75,7 +76,7 @@ def run_cluster(
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(
-            **{"name": "reproduce", "timeout_min": 24 * 60, "cpus_per_task": 4, "gpus_per_node": min(gpus, 1)},
+            **{"name": "reproduce", "timeout_min": TIMEOUT, "cpus_per_task": 4, "gpus_per_node": min(gpus, 1)},
             **({"slurm_array_parallelism": gpus or len(jobs)} if cluster == "slurm" else {}),
         )
         executor.update_parameters(**options)
@@ -91,8 +92,9 @@ def run_cluster(
             print(f"{job.name}: cluster job {submitted.job_id} of an earlier call is waited for", flush=True)
             waiting[submitted] = job
     new = [job for job in jobs if job not in waiting.values()]
+    how = (0 if gpus else None), None, time_limit(options)
     if new:
-        submissions = executor.map_array(run_job, new, [0 if gpus else None] * len(new))
+        submissions = executor.map_array(run_job, new, *([value] * len(new) for value in how))
         for submitted, job in zip(submissions, new):
             print(f"{job.name}: {job.state}; cluster job {submitted.job_id}; log: {job.log}", flush=True)
             waiting[submitted] = job
@@ -107,9 +109,20 @@ def run_cluster(
                 lines = f"\n{last_lines(job.log)}" if job.log.exists() else ""
                 text = f"cluster job {submitted.job_id} ended without a result ({submitted.state}){lines}"
                 outcome = Outcome(text, float("nan"))
+            if outcome.failure == TIME_IS_UP:
+                submitted = executor.submit(run_job, job, *how)
+                print(f"{job.name}: {job.state}, {TIME_IS_UP}; cluster job {submitted.job_id} resumes it", flush=True)
+                waiting[submitted] = job
+                continue
             yield job, outcome
         if waiting:
             time.sleep(poll_seconds)
+
+
+def time_limit(options: dict) -> Optional[int]:
+    """The minutes of training in a cluster job with these options; None where Slurm's own form says them."""
+    timeout = options.get("slurm_time", options.get("timeout_min", TIMEOUT))
+    return max(timeout - MARGIN, (timeout + 1) // 2) if isinstance(timeout, int) else None
 
 
 def has_ended(submitted) -> bool:

@@ -21,6 +21,7 @@ sys.path.insert(
 )  # scripts run from anywhere: the root holds the packages
 
 from dataloaders.writing import write_text  # noqa: E402
+from utils.folder_lock import hold  # noqa: E402
 from utils.options import Parser, new_file, one_line_errors  # noqa: E402
 from utils.settings import find_settings  # noqa: E402
 from utils.tables import Block, as_csv, as_latex, as_markdown, make_blocks  # noqa: E402
@@ -57,6 +58,7 @@ def main(argv=None):
     if args.out is None:
         print(text, end="")
     else:
+        hold(args.out.parent, args.out.name)
         write_text(args.out, text)
         print(f"{args.format}: {args.out}")
     return 0

@@ -56,6 +56,7 @@ from dataloaders.preparation import (  # noqa: E402
 from dataloaders.reading import read_arrays, resolve  # noqa: E402
 from dataloaders.scans import read_scan, scan_hash  # noqa: E402
 from dataloaders.writing import WriteError, write_h5, write_text  # noqa: E402
+from utils.folder_lock import hold  # noqa: E402
 from utils.options import (  # noqa: E402
     Parser,
     new_folder,
@@ -363,6 +364,7 @@ def prepare_published(args) -> None:
         preparation = replace(preparation, axes="z" + args.slice_axes)
     label_flip = (args.label_flip or "auto") if args.name == "Pancreas" else None
     root, roles = args.out / info.folders[0], published_cases(args.name)
+    hold(root)
     found, faults = find_cases(args.name, args.source)
     jobs = {
         case: Job(case, found[case], info, root, info.dims == 2 and role == "train", preparation, args.seed, label_flip)
@@ -406,6 +408,7 @@ def prepare_own(args) -> None:
         raise InputError(f"--name {args.name}: {path} describes {own.name}; give --name {own.name} or Custom")
     info, found = own_info(own), find_scans(own, args.source)
     root = args.out / info.name
+    hold(root)
     try:
         scans = split_scans(found.scans, args.split or SPLIT, args.seed)
     except InputError as error:

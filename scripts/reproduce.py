@@ -40,6 +40,7 @@ from scripts.make_phantom import make_phantom  # noqa: E402
 from scripts.make_tables import SUFFIXES, render  # noqa: E402
 from scripts.rows import SMOKE_FLAGS, SMOKE_PHANTOMS, TARGETS  # noqa: E402
 from utils.device import describe_device, pick_device  # noqa: E402
+from utils.folder_lock import hold  # noqa: E402
 from utils.options import Parser, new_folder, not_negative, one_line_errors, seed_number, whole  # noqa: E402
 from utils.settings import Setting, find_settings  # noqa: E402
 from utils.tables import as_text, make_blocks  # noqa: E402
@@ -96,6 +97,10 @@ def parse_args(argv=None):
         help="parameters of submitit's executor: slurm_partition=gpu, timeout_min=2880 (default: 1440 minutes, 4 CPUs)",
     )  # fmt: skip
     parser.add_argument(
+        "--accept_code_change", action="store_true",
+        help="resume trainings although the code has changed since they were started (default: such a row fails)",
+    )  # fmt: skip
+    parser.add_argument(
         "--only", nargs="+", metavar="SETTING",
         help="only these settings of the targets, by their folders' names, e.g. Ours_MT_5_baseline (default: all)",
     )  # fmt: skip
@@ -142,7 +147,8 @@ def plan(args: argparse.Namespace) -> list[Job]:
                 info = get_dataset(row.dataset)
                 extra = tuple(f"{SMOKE_FLAGS[info.dims]} {SMOKE_FLAGS[row.script]}".split())
                 root = str(Path(args.output_dir) / "phantoms" / info.folders[0])
-            jobs.append(Job(row, seed, str(Path(args.output_dir) / row.folder), extra, root))
+            accepts = ("--accept_code_change",) if args.accept_code_change else ()
+            jobs.append(Job(row, seed, str(Path(args.output_dir) / row.folder), (*extra, *accepts), root))
     if args.only:
         names = dict.fromkeys(job.folder.parent.name for job in jobs)
         unknown = [name for name in args.only if name not in names]
@@ -226,6 +232,7 @@ def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, 
     blocks = make_blocks(settings)
     print("\n" + as_text(blocks))
     base = Path(args.output_dir) / "tables" / "_".join(args.targets)
+    hold(base.parent, base.name)
     for format, suffix in SUFFIXES.items():
         write_text(base.with_suffix(suffix), render(blocks, format))
         print(f"{format}: {base.with_suffix(suffix)}")

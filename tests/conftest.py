@@ -148,12 +148,13 @@ def assert_same_state():
 
 @pytest.fixture(scope="session")
 def start():
-    """start("train_X.py", home, *flags) -> a running process of a script, with DATASET_HOME set."""
+    """start("train_X.py", home, *flags) -> a running process of a script, with DATASET_HOME set, in its own group."""
 
     def run(script, home, *flags):
         env = {**os.environ, "DATASET_HOME": str(home)}
         command = [sys.executable, script, *map(str, flags)]
-        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True, **pipes)
 
     return run
 
@@ -171,6 +172,28 @@ def kill_after():
         process.wait()
 
     return kill
+
+
+@pytest.fixture
+def occupied():
+    """occupied(folder, part) -> a running process that holds its lock."""
+    code = (
+        "import sys; from pathlib import Path; from utils.folder_lock import hold; "
+        "hold(Path(sys.argv[1]), sys.argv[2]); print('held', flush=True); sys.stdin.read()"
+    )
+    processes = []
+
+    def occupy(folder, part=""):
+        command = [sys.executable, "-c", code, str(folder), part]
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield occupy
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture

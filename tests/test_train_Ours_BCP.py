@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 import test_2d
 import train_Ours_MT
 from train_Ours_BCP import PRESETS, main, parse_args
+from utils.stopping import STOP
 
 SMALL = (
     "--labeled_cases 2 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --consistency_rampup 1 --num_workers 0".split()
@@ -73,6 +75,7 @@ def test_self_training_starts_from_the_best_weights_with_the_optimisers_state(
     best = weights(folder(whole_run) / "pretrain" / "best.pth")
     dice = [row["val/dice"] for row in rows_of(folder(whole_run) / "pretrain") if "val/dice" in row]
     assert best["val_dice"] == max(dice) and best["opt"]["state"]
+    assert not any("opt" in weights(folder(whole_run) / "self" / name) for name in ("best.pth", "last.pth"))
     state = weights(folder(whole_run) / "self" / "checkpoint.pth")
     key = "decoder.out_conv.weight"
     assert not torch.equal(state["student"][key], state["teacher"][key])
@@ -99,6 +102,16 @@ def test_stages_one_by_one_equal_both_at_once(whole_run, phantoms, tmp_path, sta
         assert start(*command).wait(timeout=120) == 0
     name = "self/checkpoint.pth"
     assert_same_state(weights(folder(whole_run) / name), weights(folder(tmp_path) / name))
+
+
+def test_the_time_limit_spans_both_stages(home, tmp_path, capsys, monkeypatch):
+    flags = [*SMALL, "--output_dir", str(tmp_path), "--pretrain_iterations", "2", "--max_iterations", "2"]
+    monkeypatch.setattr(STOP, "reset", lambda: None)  # the second stage's clock is the first one's
+    for stage in ("pretrain", "self"):
+        STOP.signalled, STOP.started = False, time.monotonic() - 60
+        assert main([*flags, "--time_limit", "1"]) == 3  # the call that ends pre-training begins self-training
+        assert "time limit reached at iteration 1;" in (folder(tmp_path) / stage / "log.txt").read_text()
+    assert main([*flags, "--time_limit", "1"]) == 0 and "finished: 2 iterations" in capsys.readouterr().out
 
 
 def test_self_training_without_its_start_and_from_elsewhere(whole_run, home, tmp_path, capsys):

@@ -1,7 +1,11 @@
 """train_Ours_MT.py as a program: the run's folder, resume, refusals. Small phantoms, few iterations."""
 
+import importlib
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 
 import h5py
@@ -10,12 +14,15 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import test_2d
 from train_Ours_MT import main, parse_args
-from utils.training import NonFiniteLoss
+from utils.stopping import SIGNALS
+from utils.training import NonFiniteLoss, Trainer
 
 SMALL = (
     "--labeled_cases 2 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --consistency_rampup 1 --num_workers 0".split()
 )
+SHORT = "--max_iterations 8 --val_interval 4 --save_interval 3 --log_interval 2".split()
 SMALL += "--max_iterations 24 --val_interval 8 --save_interval 5 --log_interval 4".split()
 
 
@@ -67,6 +74,8 @@ def test_the_folder_is_the_contract(whole_run):
     assert stdout == (run / "log.txt").read_text()
     assert "labelled: 2 cases (no published protocol), 40 slices (33.3%): patient001, patient002" in stdout
     assert "terms: loss/total, loss/supervised" in stdout and "finished: 24 iterations, best validation Dice" in stdout
+    size = sum(path.stat().st_size for path in run.iterdir())
+    assert stdout.endswith(f"weights in {run} ({size / 1e6:.1f} MB)\n")
     config = json.loads((run / "config.json").read_text())
     assert config["flags"]["batch_size"] == 4 and config["dataset"]["classes"] == ["RV", "Myo", "LV"]
     assert config["parameters"] == 1_814_596 and set(config["lists"]) == {"train", "selection"}
@@ -86,6 +95,7 @@ def test_records_agree_with_each_other_and_with_the_best_weights(whole_run):
     best, last = weights(run / "best.pth"), weights(run / "last.pth")
     assert best["val_dice"] == max(validations.values()) == validations[best["iteration"]]
     assert last["iteration"] == 24 and last["dataset"]["name"] == "ACDC" and last["method"] == "Ours_MT"
+    assert "opt" not in best and "opt" not in last
     events = EventAccumulator(str(run)).Reload()
     assert {"loss/total", "loss/contrast", "val/dice/Myo", "monitor/lr", "monitor/ramp"} <= set(
         events.Tags()["scalars"]
@@ -119,17 +129,168 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert str(records[0]) == str(records[1])  # as text: NaN equals NaN
 
 
-def test_interrupt_saves_and_the_same_command_goes_on(tmp_path, phantoms, start):
-    flags = [*SMALL, "--output_dir", tmp_path, "--max_iterations", "100000", "--num_workers", "1"]
-    process = start("train_Ours_MT.py", phantoms("ACDC"), *flags)
+def test_signals_to_the_group_end_in_one_checkpoint_and_one_line(tmp_path, phantoms, start):
+    """Workers ignore them; a second call meanwhile is refused; nothing is left behind, no process either."""
+    run = folder(tmp_path)
+    command = ["train_Ours_MT.py", phantoms("ACDC"), *SMALL, "--output_dir", tmp_path, "--num_workers", "2"]
+    process = start(*command, "--max_iterations", "100000")
     deadline = time.time() + 120
-    while not (folder(tmp_path) / "checkpoint.pth").exists() and time.time() < deadline:
+    while not (run / "checkpoint.pth").exists() and time.time() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
-    assert "interrupted at iteration" in process.stdout.read()
-    done = weights(folder(tmp_path) / "checkpoint.pth")["iteration"]
-    assert done >= 5 and weights(folder(tmp_path) / "last.pth")["iteration"] == done
+    second = start(*command, "--max_iterations", "100000")
+    assert second.wait(timeout=60) == 2 and f"{run}: in use by process {process.pid} on" in second.stderr.read()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        os.killpg(process.pid, number)
+        time.sleep(0.02)
+    out, error = process.communicate(timeout=60)
+    done = weights(run / "checkpoint.pth")["iteration"]
+    assert process.returncode == 130 and "Traceback" not in error and "error" not in error
+    assert out.endswith(f"\ninterrupted at iteration {done}; rerun the same command to resume\n")
+    assert done >= 5 and weights(run / "last.pth")["iteration"] == done
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+@pytest.fixture
+def signals():
+    """signals(): the first and a second one to this process; signals.restore(): its handlers are as before."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def send():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+            time.sleep(0.001)
+
+    send.restore = lambda: [signal.signal(number, handler) for number, handler in before.items()]
+    yield send
+    send.restore()
+
+
+MOMENTS = {
+    "in a step": "utils.training.Trainer._note",
+    "in a validation": "utils.evaluation.case_metrics",
+    "in a save": "torch.save",
+    "between two files": "os.replace",
+}
+
+
+@pytest.fixture(scope="module")
+def short_run(phantoms, tmp_path_factory):
+    """An uninterrupted run in this process, shorter."""
+    out = tmp_path_factory.mktemp("short")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATASET_HOME", str(phantoms("ACDC")))
+        train(out, *SHORT)
+    return folder(out)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_interrupted_at_any_point_and_resumed_equals_uninterrupted(
+    short_run, home, tmp_path, capsys, monkeypatch, signals, assert_same_state, moment
+):
+    module, name = MOMENTS[moment].rsplit(".", 1)
+    owner = importlib.import_module(module) if module in sys.modules else Trainer
+    function, calls = getattr(owner, name), []
+
+    def interrupted(*args, **kwargs):
+        calls.append(name)
+        if len(calls) == 2:
+            signals()
+        return function(*args, **kwargs)
+
+    run = folder(tmp_path)
+    monkeypatch.setattr(owner, name, interrupted)
+    for _ in range(2):
+        calls.clear()
+        assert main([*SMALL, *SHORT, "--output_dir", str(tmp_path)]) == 130
+        done = weights(run / "checkpoint.pth")["iteration"]
+        captured = capsys.readouterr()
+        assert captured.out.endswith(f"\ninterrupted at iteration {done}; rerun the same command to resume\n")
+        assert captured.err == ""
+        signals.restore()
+    monkeypatch.setattr(owner, name, function)
+    train(tmp_path, *SHORT)
+    for file in ("checkpoint.pth", "best.pth", "last.pth"):
+        assert_same_state(weights(short_run / file), weights(run / file))
+    assert [list(row) for row in rows_of(run)] == [list(row) for row in rows_of(short_run)]
+
+
+def test_interrupted_while_data_is_read(home, tmp_path, monkeypatch, capsys, signals):
+    monkeypatch.setattr("train_Ours_MT.load_training_data", lambda *args, **kwargs: signals())
+    with pytest.raises(SystemExit) as stop:
+        main([*SMALL, "--output_dir", str(tmp_path / "runs")])
+    error = capsys.readouterr().err
+    assert stop.value.code == 130 and error.startswith("interrupted") and error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_killed_worker_and_a_bug_end_the_run_with_its_workers(root, tmp_path, phantoms):
+    """The other worker may wait for a lock for ever, and ignores what Python would end it with."""
+    code = f"""
+import multiprocessing, os, time
+import train_Ours_MT
+
+def kill(*args):
+    os.kill(multiprocessing.active_children()[0].pid, 9)
+    time.sleep(60)
+
+def bug(*args):
+    raise TypeError("a bug")
+
+for name, objective in (("kill", kill), ("bug", bug)):
+    train_Ours_MT.compute_losses = objective
+    try:
+        train_Ours_MT.main([*{SMALL}, "--output_dir", {str(tmp_path)!r}, "--num_workers", "2", "--exp", name])
+    except SystemExit as stop:
+        print(stop.code)
+"""
+    env = {**os.environ, "DATASET_HOME": str(phantoms("ACDC"))}
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, env=env, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1 and result.stderr.endswith("TypeError: a bug\n")
+    assert "\n2\n" in result.stdout and "a process that loads data was killed" in result.stderr
+
+
+def test_the_time_limit_saves_and_ends_with_its_own_code(short_run, home, tmp_path, capsys, assert_same_state):
+    flags = [*SMALL, *SHORT, "--output_dir", str(tmp_path), "--time_limit"]
+    for done in (1, 2):  # one iteration a call at least
+        assert main([*flags, "0.0001"]) == 3
+        line = f"time limit reached at iteration {done}; rerun the same command to resume\n"
+        assert capsys.readouterr().out.endswith(line)
+    assert main([*flags, "60"]) == 0
+    for name in ("checkpoint.pth", "best.pth", "last.pth"):
+        assert_same_state(weights(folder(tmp_path) / name), weights(short_run / name))
+
+
+def test_progress_is_in_the_log_and_printed_where_no_bar_shows_it(home, tmp_path, capsys, monkeypatch):
+    lines = []
+    for terminal in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
+        train(tmp_path / str(terminal), "--max_iterations", "11", "--log_interval", "1")
+        log = (folder(tmp_path / str(terminal)) / "log.txt").read_text().splitlines()
+        (line,) = (line for line in log if line.startswith("iteration 10 of 11: loss "))
+        lines.append(line in capsys.readouterr().out)
+    assert lines == [True, False]
+
+
+def test_a_run_of_older_code_is_resumed_tested_and_tabulated(short_run, home, tmp_path, capsys, assert_same_state):
+    """It recorded no code and no new flags, and its weights files hold the optimiser's state."""
+    train(tmp_path, *SHORT, "--max_iterations", "6")
+    run = folder(tmp_path)
+    config = json.loads((run / "config.json").read_text())
+    del config["code_sha256"], config["flags"]["time_limit"], config["flags"]["accept_code_change"]
+    (run / "config.json").write_text(json.dumps(config))
+    state = weights(run / "checkpoint.pth")
+    state["best"]["opt"] = state["optimizer"]
+    torch.save(state, run / "checkpoint.pth")
+    for name in ("best.pth", "last.pth"):
+        torch.save({**weights(run / name), "opt": state["optimizer"]}, run / name)
+    train(tmp_path, *SHORT)
+    assert "note: this run was begun by a version that did not record its code" in capsys.readouterr().out
+    assert "opt" not in weights(run / "last.pth")
+    assert_same_state(weights(run / "last.pth"), weights(short_run / "last.pth"))
+    assert test_2d.main(["--name", "ACDC", "--output_dir", str(run)]) == 0
+    assert "resumed under other code; weights of iteration: best at" in capsys.readouterr().out
 
 
 def test_longer_run_goes_on_and_a_finished_one_says_so(home, tmp_path, capsys, assert_same_state):

@@ -13,6 +13,7 @@ from typing import Callable, Mapping, NoReturn, Optional, Sequence
 
 from dataloaders.datasets import ALIASES, DATASETS, DatasetInfo, get_dataset
 from dataloaders.errors import InputError
+from utils.folder_lock import release
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,6 +68,8 @@ def one_line_errors(main: Callable) -> Callable:
         except BrokenPipeError:  # whoever read our output, such as head, has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(141) from None
+        finally:
+            release()
 
     return wrapper
 
@@ -138,6 +141,14 @@ def _can_be_made(text: str) -> str:
     if any(len(os.fsencode(part)) > 255 for part in path.parts):
         raise argparse.ArgumentTypeError(f"{text}: a name is longer than 255 bytes")
     return text
+
+
+def minutes(text: str) -> float:
+    """An argparse type: a time of more than 0 minutes."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be more than 0 minutes, got {text}")
+    return value
 
 
 def dataset_names(dims: Sequence[int]) -> list[str]:
@@ -290,6 +301,15 @@ def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict], 
     group.add_argument(
         "--log_interval", type=positive, default=20, help="iterations between log rows (default: %(default)s)"
     )
+    group.add_argument(
+        "--time_limit", type=minutes, metavar="MINUTES",
+        help="save a checkpoint and end with exit code 3 after so many minutes; the same command resumes (default: "
+        "none)",
+    )  # fmt: skip
+    group.add_argument(
+        "--accept_code_change", action="store_true",
+        help="resume although the code has changed since; recorded in config.json and in tables (default: refused)",
+    )  # fmt: skip
     if val_start:
         group.add_argument(
             "--val_start", type=positive, help="first iteration with a validation (default: 800 in 3-D, 200 in 2-D)"

@@ -20,6 +20,7 @@ from dataloaders.reading import file_hash
 from dataloaders.scans import SUFFIXES, Geometry, is_dicom, read_scan, scan_hash, scan_suffix, write_label, write_scan
 from dataloaders.writing import WriteError, csv_text, write_json, write_text
 from utils.device import describe_device, pick_device, set_seed
+from utils.folder_lock import LOCK, hold
 from utils.options import Parser, check_patch_size, dataset_names, new_folder
 from utils.prediction import Model, Prediction, load_model, predict_scan
 from utils.run_folder import command_line, environment
@@ -82,6 +83,7 @@ def run_predictions(args: argparse.Namespace, dims: int) -> int:
         Path(args.weights), dims, device, args.batch_size, args.name, args.root_path, args.patch_size, nms=args.nms,
         **chosen,
     )  # fmt: skip
+    hold(Path(args.out))
     folder = PredictionFolder(Path(args.out), description(args, model, describe_device(device)), model.info.classes)
     print(f"{args.weights}: {model.info.name}, classes {', '.join(model.info.classes)}; {describe_device(device)}")
     print(f"preparation as in training: {steps(model.preparation)}")
@@ -188,7 +190,7 @@ class PredictionFolder:
         self.rows: Dict[str, list] = {}  # scan -> its row of volumes.csv
         if path.exists() and not path.is_dir():
             raise InputError(f"--out {path}: not a folder")
-        if path.is_dir() and any(path.iterdir()):
+        if path.is_dir() and any(entry.name != LOCK for entry in path.iterdir()):
             self._read()
 
     def _read(self) -> None:

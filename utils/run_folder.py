@@ -9,11 +9,14 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import os
 import platform
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict
+from errno import EIO
 from pathlib import Path
 from typing import Container, Iterator, Optional
 
@@ -25,19 +28,23 @@ from tqdm import tqdm
 
 from dataloaders.errors import InputError
 from dataloaders.writing import write_json, write_text
+from utils.code_hash import code_sha256
 from utils.device import describe_device
+from utils.folder_lock import hold
 from utils.options import unused_flags
+from utils.stopping import STOP
 
 # These flags may differ on resume: they do not change what is computed (max_iterations may only grow).
 FREE_ON_RESUME = (
     "gpu", "num_workers", "save_interval", "log_interval", "max_iterations", "output_dir", "stage", "profile",
+    "time_limit", "accept_code_change",
 )  # fmt: skip
 # Flags that older runs did not have yet, with the value that those runs had in effect.
 YOUNGER_FLAGS = {"proto_features": "encoder"}
 # These parts of config.json must agree on resume, and how an error names an entry of each.
 FIXED_ON_RESUME = {"flags": "--{}", "lists": "the {} list's SHA-256", "data": "the {} data's SHA-256"}
 # Who made a run: these stay as they were at its first start; later starts that differ are listed under later_starts.
-MADE_BY = ("command", "commit", "uncommitted_changes", "versions", "device")
+MADE_BY = ("command", "commit", "uncommitted_changes", "code_sha256", "versions", "device")
 
 
 def run_path(args: argparse.Namespace, method: str) -> Path:
@@ -49,21 +56,26 @@ def run_path(args: argparse.Namespace, method: str) -> Path:
 
 
 class RunFolder:
-    """Opens or creates a run's folder. `config` describes the run; its flags, lists and data must agree on resume.
+    """Opens or creates a run's folder. `config` describes the run; flags, lists, data and code must agree on resume.
 
-    Raises InputError, with nothing written, where the folder holds a run of another configuration.
+    Raises InputError, with nothing written, where another process is at work in the folder, or where it holds a run of
+    another configuration or, without the flag accept_code_change, of other code. `note`: what to say of the code.
     """
 
     def __init__(self, path: Path, config: dict):
-        self.path = Path(path)
-        existing = self._read_config()
-        if existing is not None:
-            self._compare(existing, config)
-            config = _with_history(existing, config)
-        elif self.path.exists() and any(self.path.glob("*.pth")):
+        self.path, self.config, self.note = Path(path), config, ""
+        hold(self.path)
+        begun = any(self.path.glob("[!.]*.pth"))
+        self.existing = self._read_config()
+        if self.existing is not None:
+            self._compare(self.existing, config)
+            if begun:
+                self.note = self._compare_code(self.existing, config)
+        elif begun:
             raise InputError(f"{self.path}: holds weights but no config.json; move it away or name another --exp")
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / "config.json", config)
+        if not begun:
+            self.existing = None  # no step is kept: this is the first start
+            write_json(self.path / "config.json", config)
 
     def _read_config(self) -> Optional[dict]:
         path = self.path / "config.json"
@@ -93,12 +105,37 @@ class RunFolder:
                 f"{old['flags']['max_iterations']}; it may only grow"
             )
 
-    def say(self, line: str) -> None:
-        """Print a line above the progress bar and keep it in log.txt."""
-        tqdm.write(line)
-        sys.stdout.flush()
+    def _compare_code(self, old: dict, new: dict) -> str:
+        known = {start.get("code_sha256") for start in (old, *old.get("later_starts", []))} - {None}
+        if not known:
+            return "note: this run was begun by a version that did not record its code; it may have changed since"
+        if new.get("code_sha256") in known:
+            return ""
+        if not new["flags"].get("accept_code_change"):
+            raise InputError(
+                f"{self.path}: the training's code has changed since this run was started; name another --exp for a "
+                "new run, or add --accept_code_change to resume this one under the new code"
+            )
+        return "note: the training's code has changed since this run was started (--accept_code_change)"
+
+    def record_start(self, iteration: int) -> None:
+        """Add this start, whose first step follows `iteration`, to the config.json of a run that was begun before."""
+        if self.existing is not None:
+            write_json(self.path / "config.json", _with_history(self.existing, self.config, iteration))
+
+    def say(self, line: str, printed: bool = True) -> None:
+        """Keep a line in log.txt and print it above the progress bar."""
         with open(self.path / "log.txt", "a") as file:
             file.write(line + "\n")
+        if not printed:
+            return
+        try:
+            tqdm.write(line)
+            sys.stdout.flush()
+        except OSError as error:  # the terminal has gone, or in Ctrl-C the program that we are piped to
+            if error.errno != EIO and not STOP.signalled:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def record(self, row: dict) -> None:
         """Append one row to metrics.jsonl."""
@@ -127,12 +164,12 @@ def differences(old: Optional[dict], new: dict) -> Iterator[tuple]:
                 yield key, old.get(key), new.get(key)
 
 
-def _with_history(old: dict, new: dict) -> dict:
+def _with_history(old: dict, new: dict, iteration: int) -> dict:
     """The new description with the first start's MADE_BY, and this start's among the later ones if it is another."""
-    first, this = ({key: config.get(key) for key in MADE_BY} for config in (old, new))
     later = old.get("later_starts", [])
-    if this not in (first, *later):
-        later = [*later, this]
+    first, this, *others = ({key: config.get(key) for key in MADE_BY} for config in (old, new, *later))
+    if this not in (first, *others):
+        later = [*later, {**this, "iteration": iteration}]
     return {**new, **first, **({"later_starts": later} if later else {})}
 
 
@@ -162,18 +199,29 @@ def open_run(
         "parameters": parameters,
         "device": describe_device(device),
         "command": command_line(),
+        "code_sha256": code_sha256(method),
         **environment(),
     }
     run = RunFolder(path or run_path(args, method), config)
     run.say(f"{method} -> {run.path}")
     run.say("flags: " + " ".join(f"{key}={value}" for key, value in sorted(config["flags"].items())))
-    for line in data.summary:
+    for line in filter(None, [*data.summary, run.note]):
         run.say(line)
     if device.type == "cpu":
         run.say("WARNING: NO CUDA DEVICE IS USED, too slow for full-size training")
     changed = " with uncommitted changes" if config["uncommitted_changes"] else ""
     run.say(f"network: {network}, {parameters:,} parameters; {config['device']}; commit {config['commit']}{changed}")
     return run, description
+
+
+def folder_size(path: Path) -> str:
+    """What the files below a folder take, in words; one that another process removes meanwhile does not count."""
+    size = 0
+    for parent, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):
+                size += os.stat(os.path.join(parent, name)).st_size
+    return f"{size / 1e6:.1f} MB"
 
 
 def read_metrics(path: Path) -> list[dict]:

@@ -97,12 +97,23 @@ def describe_run(path: Path, whole: bool = False) -> Optional[Run]:
     patch = "x".join(str(size) for size in config["dataset"]["patch_size"])
     training = (
         f"{len(config['labelled_cases'])} labelled cases, {flags['max_iterations']} iterations, "
-        f"batch {flags['batch_size']}, {patch}, seed {flags['seed']}, code {config['commit'][:10]}"
+        f"batch {flags['batch_size']}, {patch}, seed {flags['seed']}, code {code_of(config)}"
     )
     preset = flags.get("preset")
     if preset:
         training = f"preset {preset}, {training}"
     return Run(path, name, group, weights, folder, seed, config["method"], labelnum, preset, config, training)
+
+
+def code_of(config: dict) -> str:
+    """The code of a run, in words: its commit, and what the commit does not say."""
+    starts = [config, *config.get("later_starts", [])]
+    text = config["commit"].split(" (")[0][:10]  # or "unknown (not a git checkout)"
+    if config.get("uncommitted_changes"):
+        text += " with uncommitted changes"
+    if len({start.get("code_sha256") or start["commit"] for start in starts}) > 1:
+        text += ", resumed under other code"
+    return text
 
 
 def training_notes(runs: Sequence[Run], summaries: Sequence[dict]) -> list[str]:

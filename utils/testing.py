@@ -14,6 +14,7 @@ from dataloaders.training_data import open_volumes, require_list
 from dataloaders.volumes import VolumeDataset
 from utils.device import describe_device, pick_device, set_seed
 from utils.evaluation import evaluate
+from utils.folder_lock import hold
 from utils.options import array_size, dataset_names, not_negative, voxel_size
 from utils.reports import (
     COLUMNS,
@@ -87,6 +88,8 @@ def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) 
 def run_tests(args: argparse.Namespace, make_predict: MakePredictor, windows: str = "") -> int:
     """Test every run at or below --output_dir, print one table. `windows`: how a volume is cut, for the footnotes."""
     runs = find_runs(Path(args.output_dir), get_dataset(args.name, args.root_path))
+    for run in runs:
+        hold(run.path, "test")
     volumes, device, about = open_test_list(args)
     about["windows"] = windows
     info = volumes.info

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import signal
 import time
 from itertools import islice
 from typing import Callable, Iterable, Mapping, Optional
@@ -15,11 +14,20 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from dataloaders.errors import InputError
 from dataloaders.sampler import TwoStreamBatches
 from utils.checkpoints import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from utils.device import step_seed
 from utils.panels import can_draw, make_panel
-from utils.run_folder import RunFolder
+from utils.run_folder import RunFolder, folder_size
+from utils.stopping import (
+    INTERRUPTED,
+    STOP,
+    TIME_LIMIT_REACHED,
+    blocked_in_children,
+    ignore_signals,
+    kill_children,
+)
 from utils.stopwatch import Stopwatch
 
 # (batch on the device, step counted from 0) -> (loss, terms). Terms are scalars by TensorBoard name, loss/... exactly
@@ -41,7 +49,7 @@ def make_loader(dataset: Dataset, batches: Iterable, num_workers: int, device: t
         batch_size=None,
         num_workers=num_workers,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_leave_interrupts_to_the_parent,
+        worker_init_fn=ignore_signals,
         prefetch_factor=4 if num_workers else None,
     )
 
@@ -68,10 +76,6 @@ def belongs_on_gpu(num_bytes: int, data_on: str, device: torch.device) -> bool:
     return data_on == "gpu" or (data_on == "auto" and num_bytes <= torch.cuda.mem_get_info(device)[0] / 4)
 
 
-def _leave_interrupts_to_the_parent(_worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 class Trainer:
     """One training run in one folder.
 
@@ -79,7 +83,8 @@ class Trainer:
     memories, thresholds). `loader(start, stop)` gives the batches of those iterations; `update_teacher(step)` runs
     after each optimiser step; `validate()` gives a dictionary of scores, of which `dice` selects the best weights.
     No validation before iteration `val_start`, and none at all where `validate` is None.
-    `description` (plain values) goes into the weights files beside the tensors.
+    `description` (plain values) goes into the weights files beside the tensors; the optimiser's state does, too, with
+    `keep_optimizer`.
     """
 
     def __init__(
@@ -96,53 +101,80 @@ class Trainer:
         classes: tuple,
         update_teacher: Optional[Callable[[int], None]] = None,
         val_start: int = 0,
+        keep_optimizer: bool = False,
     ):
         self.run, self.args, self.modules, self.optimizer = run, args, dict(modules), optimizer
         self.objective, self.loader, self.validate, self.update_teacher = objective, loader, validate, update_teacher
         self.device, self.description, self.classes, self.val_start = device, description, classes, val_start
+        self.keep_optimizer = keep_optimizer
         self.scaler = _grad_scaler() if args.amp == "fp16" else None
         self.done = 0  # iterations
         self.best: dict = {}  # the weights file of the best validation so far
         self.pending: list = []  # the terms of the steps since the last look, still on the device
-        self.interrupted = False
+        self.validation_due = False  # of the iterations done: it was interrupted
         self.watch = Stopwatch(device if args.profile else None)
 
-    def fit(self) -> bool:
-        """Train up to --max_iterations, from the checkpoint if there is one. False if interrupted by a signal."""
-        self._resume()
-        stop = self.args.max_iterations
-        if self.done >= stop:
+    def fit(self) -> int:
+        """Train up to --max_iterations, from the checkpoint if there is one. Returns the script's exit code.
+
+        0: finished; INTERRUPTED or TIME_LIMIT_REACHED: a checkpoint is saved.
+        """
+        with STOP.deferring(True):
+            self._resume()
+            if self.done >= self.args.max_iterations and not self.validation_due:
+                self._ensure_best()
+                self.run.say(f"finished: {self.run.path} has its {self.done} iterations; nothing to do")
+                return 0
+            self.run.record_start(self.done)
+            self._warn_of_no_validation()
+            self._train()
+            if self.args.profile:
+                self.run.say(self.watch.report())
+            if STOP.signalled or self.done < self.args.max_iterations:
+                return self._stop_early()
             self._ensure_best()
-            self.run.say(f"finished: {self.run.path} has its {self.done} iterations; nothing to do")
-            return True
-        self._warn_of_no_validation()
-        self.writer = SummaryWriter(str(self.run.path), purge_step=self.done)
-        handlers = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        bar = tqdm(total=stop, initial=self.done, unit="it", disable=None, smoothing=0.05)
-        self.clock, self.clock_done = time.perf_counter(), self.done
+            chosen = "not validated"
+            if self.best:
+                chosen = f"best validation Dice {self.best['val_dice']:.4f} at iteration {self.best['iteration']}"
+            where = f"weights in {self.run.path} ({folder_size(self.run.path)})"
+            self.run.say(f"finished: {self.done} iterations, {chosen}; {where}")
+            return 0
+
+    def _train(self) -> None:
+        """Steps until the end, a signal or the time limit; at least one, so that limited calls arrive some day."""
+        start, stop = self.done, self.args.max_iterations
+        self.writer = SummaryWriter(str(self.run.path), purge_step=start + 1)
+        bar = tqdm(total=stop, initial=start, unit="it", disable=None, smoothing=0.05)
+        self.clock, self.clock_done = time.perf_counter(), start
         try:
-            batches = iter(self.loader(self.done, stop))
-            while self.done < stop and not self.interrupted:
+            if self.validation_due:
+                self._validate({}, {})
+                self._save()
+            with blocked_in_children():
+                batches = iter(self.loader(start, stop))
+            while self.done < stop and not STOP.signalled:
+                if self.done > start and STOP.is_late(self.args.time_limit):
+                    break
                 with self.watch("data"):
                     batch = next(batches)
                 self._step(batch, bar)
+        except BaseException as error:
+            kill_children()
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise InputError(
+                f"{self.run.path}: a process that loads data was killed, likely for lack of memory: use fewer "
+                "--num_workers; rerun the same command to resume"
+            ) from error
         finally:
             bar.close()
             self.writer.close()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        if self.args.profile:
-            self.run.say(self.watch.report())
-        if self.interrupted:
-            self._save()
-            self.run.say(f"interrupted at iteration {self.done}: the same command goes on from here")
-            return False
-        self._ensure_best()
-        chosen = "not validated"
-        if self.best:
-            chosen = f"best validation Dice {self.best['val_dice']:.4f} at iteration {self.best['iteration']}"
-        self.run.say(f"finished: {self.done} iterations, {chosen}; weights in {self.run.path}")
-        return True
+
+    def _stop_early(self) -> int:
+        self._save()
+        reason = "interrupted" if STOP.signalled else "time limit reached"
+        self.run.say(f"{reason} at iteration {self.done}; rerun the same command to resume")
+        return INTERRUPTED if STOP.signalled else TIME_LIMIT_REACHED
 
     def _warn_of_no_validation(self) -> None:
         stop, interval = self.args.max_iterations, self.args.val_interval
@@ -179,7 +211,7 @@ class Trainer:
         if validates:
             with self.watch("validation"):
                 self._validate(batch, terms)
-        if saves:
+        if saves and not self.validation_due:
             with self.watch("checkpoints"):
                 self._save()
         bar.update()
@@ -238,7 +270,11 @@ class Trainer:
         self.run.record({"iteration": self.done, **row})
         for name, value in row.items():
             self.writer.add_scalar(name, value, self.done)
-        bar.set_postfix_str(f"loss {row['loss/total']:.4f}", refresh=False)
+        loss = f"loss {row['loss/total']:.4f}"
+        bar.set_postfix_str(loss, refresh=False)
+        if self.done % (10 * self.args.log_interval) == 0:
+            of = f"iteration {self.done} of {self.args.max_iterations}"
+            self.run.say(f"{of}: {loss}, {rate:.2f} iterations/s", printed=bar.disable)  # the bar shows it, where it is
         self.clock, self.clock_done = now, self.done
 
     def _pseudo_label_dice(self, batch: dict, terms: dict) -> dict:
@@ -254,7 +290,15 @@ class Trainer:
 
     def _validate(self, batch: dict, terms: dict) -> None:
         started = time.perf_counter()
-        scores = self.validate()
+        self.validation_due = True
+        try:
+            with STOP.deferring(False):  # it may take minutes, and nothing is lost that the resumed run cannot repeat
+                scores = self.validate()
+        except KeyboardInterrupt:
+            if not STOP.signalled:
+                raise
+            return
+        self.validation_due = False
         seconds = time.perf_counter() - started
         self.clock += seconds  # images/s count training alone
         values = {f"val/{name}": value for name, value in scores.items()}
@@ -275,15 +319,10 @@ class Trainer:
         )
 
     def _weights(self, **more) -> dict:
-        """What a weights file holds: the student's tensors, the optimiser's state and the run's description."""
+        """What a weights file holds: the student's tensors and the run's description."""
         net = {name: value.detach().cpu().clone() for name, value in self.modules["student"].state_dict().items()}
-        return {
-            "net": net,
-            "opt": _to_cpu(self.optimizer.state_dict()),
-            "iteration": self.done,
-            **self.description,
-            **more,
-        }
+        optimizer = {"opt": _to_cpu(self.optimizer.state_dict())} if self.keep_optimizer else {}
+        return {"net": net, **optimizer, "iteration": self.done, **self.description, **more}
 
     def _save(self) -> None:
         if not all(bool(torch.isfinite(value).all()) for value in self.modules["student"].parameters()):
@@ -294,7 +333,10 @@ class Trainer:
         state.update(iteration=self.done, optimizer=self.optimizer.state_dict(), best=self.best)
         if self.scaler is not None:
             state["scaler"] = self.scaler.state_dict()
-        save_tensors(self._weights(), self.run.path / "last.pth")
+        if self.validation_due:  # last.pth waits for it: with all iterations it says that the run is complete
+            state["validation_due"] = True
+        else:
+            save_tensors(self._weights(), self.run.path / "last.pth")
         save_checkpoint(state, self.run.path)
 
     def _resume(self) -> None:
@@ -308,16 +350,12 @@ class Trainer:
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
         self.done, self.best = state["iteration"], state["best"]
+        self.validation_due = state.get("validation_due", False)
         best_path = self.run.path / "best.pth"
         if self.best and not (best_path.exists() and load_tensors(best_path)["iteration"] == self.best["iteration"]):
             save_tensors(self.best, best_path)  # the one there came after the checkpoint
-        if self.done < self.args.max_iterations:
+        if self.done < self.args.max_iterations or self.validation_due:
             self.run.say(f"resuming at iteration {self.done}")
-
-    def _interrupt(self, number: int, _frame) -> None:
-        if self.interrupted:  # the second time: at once
-            raise KeyboardInterrupt
-        self.interrupted = True
 
 
 def mean_label_dice(pred: torch.Tensor, truth: torch.Tensor, num_classes: int) -> float:

@@ -96,6 +96,9 @@ def test_dry_run_prints_commands_and_measured_hours_and_runs_nothing(home, first
 def test_state_is_read_from_the_folder(good):
     run = good.folder
     assert good.state == "trained and tested"
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "code_sha256": "of other code"}))
+    assert good.state == "trained and tested"  # what is done is not asked again after an edit
     summary = run / "test_best" / "summary.json"
     stored = json.loads(summary.read_text())
     summary.write_text(json.dumps({**stored, "unit": "mm"}))
@@ -108,7 +111,6 @@ def test_state_is_read_from_the_folder(good):
     assert good.state == "iteration 3 of 4"
     save_tensors({**load_tensors(run / "last.pth"), "iteration": 2}, run / "last.pth")
     assert good.state == "iteration 2 of 4"
-    config = json.loads((run / "config.json").read_text())
     config["flags"]["base_lr"] = 0.5
     (run / "config.json").write_text(json.dumps(config))
     assert good.state == "not started"  # another run's folder: training refuses it by name
@@ -203,6 +205,43 @@ def test_cluster_jobs_by_submitit_s_local_executor(good, tmp_path):
     ends = {job.name: outcome for job, outcome in ends}
     assert ends[good.name].failure == ""
     assert "train: exit code 1" in ends[bad.name].failure and "not finite" in ends[bad.name].failure
+
+
+def test_a_training_that_ends_at_its_own_limit_is_run_again(good, monkeypatch):
+    shutil.rmtree(good.folder)
+    codes, commands = [3, 3, 1], []
+    monkeypatch.setattr(jobs.Stopper, "run", lambda _self, command, _log: (commands.append(command), codes.pop(0))[1])
+    assert "train: exit code 1" in run_job(good).failure and len(commands) == 3
+    codes[:] = [3]
+    assert run_job(good, time_limit=7).failure == jobs.TIME_IS_UP and commands[-1][-2:] == ["--time_limit", "7"]
+
+
+def test_a_cluster_job_that_reached_the_time_limit_is_submitted_again(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("submitit")
+    calls, failures = [], [jobs.TIME_IS_UP, jobs.TIME_IS_UP, "", ""]
+
+    def pretend(job, gpu, stopper, time_limit):
+        calls.append((job, gpu, time_limit))
+        return jobs.Outcome(failures.pop(0), 1.0)
+
+    monkeypatch.setattr(launchers, "run_job", pretend)
+    todo = [Job(GOOD, seed, str(tmp_path)) for seed in (1, 2)]
+    ends = list(launchers.run_cluster(todo, tmp_path, 1, {"timeout_min": 60}, "debug", poll_seconds=0))
+    assert {job for job, outcome in ends if outcome.failure == ""} == set(todo) and len(calls) == 4
+    assert {call[1:] for call in calls} == {(0, 55)}
+    assert capsys.readouterr().out.count("time limit reached; cluster job") == 2
+
+
+@pytest.mark.parametrize(
+    "options, minutes", [({}, 1435), ({"timeout_min": 6}, 3), ({"slurm_time": "1-00"}, None), ({"slurm_time": 90}, 85)]
+)
+def test_a_training_ends_some_minutes_before_its_cluster_job(options, minutes):
+    assert launchers.time_limit(options) == minutes
+
+
+def test_accepting_a_code_change_is_passed_on():
+    (job, *_) = reproduce.plan(reproduce.parse_args(["spc-acdc", "--accept_code_change"]))
+    assert "--accept_code_change" in job.commands()["train"] and job.args.accept_code_change
 
 
 def test_without_submitit_or_gpus_the_mend_is_named(good, monkeypatch, tmp_path):

@@ -329,3 +329,15 @@ def test_3d_as_a_command(tmp_path, root, pancreas_weights, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert predict(pancreas_weights, source, "--one_pass", "--stride", "16", "16", script=test_3d) == 0
     assert (tmp_path / "predictions" / "ct.nii.gz").exists()
+
+
+def test_two_calls_into_one_folder_are_kept_apart(tmp_path, acdc_weights, occupied, capsys):
+    source, out = scan(tmp_path / "a.nii.gz"), tmp_path / "masks"
+    holder = occupied(out)
+    assert predict(acdc_weights, source, "--out", out) == 2
+    assert f"{out}: in use by process {holder.pid} on" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == [".lock"]
+    holder.kill()  # which leaves its file behind
+    holder.wait()
+    assert predict(acdc_weights, source, "--out", out) == 0
+    assert predict(acdc_weights, source, "--out", out) == 0 and "there already" in capsys.readouterr().out

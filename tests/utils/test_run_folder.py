@@ -10,6 +10,7 @@ from dataloaders.errors import InputError
 from dataloaders.training_data import load_training_data
 from train_Ours_MT import parse_args
 from utils.run_folder import RunFolder, command_line, environment
+from utils.runs import code_of
 
 
 def config(**more):
@@ -47,11 +48,53 @@ def test_a_flag_without_effect_does_not_keep_a_run_from_resuming(tmp_path):
         RunFolder(tmp_path / "run", config(flags={**flags, "labeled_cases": None}))
 
 
+def started(folder, iteration, **more):
+    """A run's start that leaves a checkpoint, unless nothing is to be done."""
+    run = RunFolder(folder, config(**more))
+    if iteration is not None:
+        run.record_start(iteration)
+    (folder / "checkpoint.pth").touch()
+    return run
+
+
 def test_later_starts_do_not_hide_the_first(tmp_path):
-    for commit in "aabba":
-        RunFolder(tmp_path / "run", config(commit=commit * 40))
+    for iteration, commit in enumerate("aabba"):
+        started(tmp_path / "run", iteration, commit=commit * 40)
     kept = stored(tmp_path / "run")
-    assert kept["commit"] == "a" * 40 and [start["commit"] for start in kept["later_starts"]] == ["b" * 40]
+    assert kept["commit"] == "a" * 40
+    assert [(start["commit"], start["iteration"]) for start in kept["later_starts"]] == [("b" * 40, 2)]
+
+
+def test_other_code_is_refused_or_accepted_and_recorded(tmp_path):
+    run = tmp_path / "run"
+    accepting = {"seed": 1, "max_iterations": 10, "gpu": 0, "accept_code_change": True}
+    started(run, 0, code_sha256="1")
+    before = stored(run)
+    with pytest.raises(InputError, match="code has changed .* name another --exp .*, or add --accept_code_change"):
+        RunFolder(run, config(code_sha256="2"))
+    assert started(run, None, code_sha256="2", flags=accepting).note and stored(run) == before  # nothing to do
+    assert started(run, 5, code_sha256="1").note == "" and "later_starts" not in stored(run)
+    assert "has changed since" in started(run, 7, code_sha256="2", flags=accepting).note
+    (later,) = stored(run)["later_starts"]
+    assert (later["code_sha256"], later["iteration"], stored(run)["code_sha256"]) == ("2", 7, "1")
+    assert started(run, 8, code_sha256="2").note == ""  # accepted once
+    assert code_of(stored(run)) == "aaaaaaaaaa, resumed under other code"
+    assert code_of(before) == "aaaaaaaaaa"
+    assert code_of({**before, "uncommitted_changes": True}) == "aaaaaaaaaa with uncommitted changes"
+    assert code_of({"commit": "unknown (not a git checkout)"}) == "unknown"
+
+
+def test_a_run_that_did_not_record_its_code_is_resumed_with_a_note(tmp_path):
+    started(tmp_path / "run", 0)
+    assert "did not record its code" in started(tmp_path / "run", 3, code_sha256="2").note
+    assert started(tmp_path / "run", 5, code_sha256="2").note == ""
+    assert code_of(stored(tmp_path / "run")).endswith("resumed under other code")
+
+
+def test_a_run_without_a_checkpoint_is_begun_anew_under_other_code(tmp_path):
+    for code in "12":
+        RunFolder(tmp_path / "run", config(code_sha256=code)).record_start(0)
+    assert stored(tmp_path / "run") == config(code_sha256="2")
 
 
 def test_the_story_names_versions_and_command_but_no_host(monkeypatch):
