@@ -24,7 +24,7 @@ from utils.figures import (
 from utils.pages import Html, folded, image, join, legend, listing, page, table, tag
 from utils.panels import ERRORS, class_colour, encode
 from utils.reports import footnotes, published_row, published_rows, table_header, table_row
-from utils.run_folder import read_metrics
+from utils.run_folder import folder_size, read_metrics
 from utils.runs import Run, describe_run
 from utils.settings import Setting
 from utils.tables import Block
@@ -218,6 +218,7 @@ def _story(run: Run, summaries: Sequence[dict]) -> Html:
         ("device", str(config.get("device", "not recorded")).replace("device: ", "")),
         ("versions", ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())),
     ]
+    lines.append(("size of the run's folder", folder_size(run.path)))
     for start in config.get("later_starts", []):
         lines.append(("also run as", f"{start['command']} (commit {start['commit']}, {start['device']})"))
     items = (tag("li", f"{name}: ", tag("code", text or "not recorded")) for name, text in lines)
