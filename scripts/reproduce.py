@@ -33,7 +33,7 @@ from dataloaders.datasets import find_root, get_dataset  # noqa: E402
 from dataloaders.writing import write_text  # noqa: E402
 from scripts.jobs import Job, card  # noqa: E402
 from scripts.launchers import run_cluster, run_local  # noqa: E402
-from scripts.make_phantom import make_phantom  # noqa: E402
+from scripts.make_phantom import KIND, make_phantom  # noqa: E402
 from scripts.make_tables import SUFFIXES, render  # noqa: E402
 from scripts.rows import SMOKE_FLAGS, SMOKE_PHANTOMS, TARGETS  # noqa: E402
 from utils.device import describe_device, pick_device  # noqa: E402
@@ -178,23 +178,28 @@ def run(args: argparse.Namespace, jobs: list[Job]) -> dict[Job, str]:
     return failures
 
 
-def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, str]) -> None:
-    """The tables of these jobs' runs, printed and in all formats; settings without a test say why."""
+def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, str]) -> list[str]:
+    """The tables of these jobs' runs, printed and in all formats; settings without a test say why.
+
+    Returns what had to be left out.
+    """
     folders = [job.folder for job in jobs if job.is_tested]
-    settings = find_settings(folders) if folders else []
+    settings, faults = find_settings(folders) if folders else ([], [])
     known = {(setting.dataset, setting.name) for setting in settings}
     for job in jobs:
         name = job.folder.parent.name
         if (job.row.dataset, name) not in known:
             known.add((job.row.dataset, name))
             status = "failed" if job in failures else "not measured"
-            settings.append(Setting(name, job.row.dataset, job.method, job.row.labelnum, job.row.preset, status=status))
-    blocks = make_blocks(settings)
+            row, kind = job.row, KIND if args.smoke else ""
+            settings.append(Setting(name, row.dataset, job.method, row.labelnum, row.preset, status=status, kind=kind))
+    blocks = make_blocks(settings, faults=faults)
     print("\n" + as_text(blocks))
     base = Path(args.output_dir) / "tables" / "_".join(args.targets)
     for format, suffix in SUFFIXES.items():
         write_text(base.with_suffix(suffix), render(blocks, format))
         print(f"{format}: {base.with_suffix(suffix)}")
+    return faults
 
 
 def verify(paths: Sequence[Path]) -> int:
@@ -224,10 +229,12 @@ def main(argv=None):
     if "interrupted" in failures.values():
         print("interrupted: the same command goes on from here")
         return 130
-    write_tables(args, jobs, failures)
+    faults = write_tables(args, jobs, failures)
     for job, failure in failures.items():
         print(f"FAILED: {job.name}: {failure}\n    whole log: {job.log}")
-    return 1 if failures else 0
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    return 1 if failures or faults else 0
 
 
 if __name__ == "__main__":
