@@ -206,12 +206,10 @@ def verify(paths: Sequence[Path]) -> int:
     """Say of every test below these folders whether it is what its weights give; 1 if one is not."""
     wrong = 0
     for path in paths:
-        for stored, found in verify_run(path, {2: test_2d.predictor, 3: test_3d.predictor}):
-            wrong += bool(found)
-            dice = stored.summary["metrics"]["dice"]["mean"]
-            same = f"the same: {len(stored.cases)} cases, {len(stored.tables)} metrics, Dice {dice * 100:.2f} %"
-            print(f"{stored.folder}: {'DIFFERS' if found else same}", flush=True)
-            for line in found:
+        for verdict in verify_run(path, {2: test_2d.predictor, 3: test_3d.predictor}):
+            wrong += bool(verdict.found)
+            print(f"{verdict.folder}: {verdict.state}", flush=True)
+            for line in (*verdict.found, *(f"not verifiable: {what}" for what in verdict.unverifiable)):
                 print(f"    {line}")
     return 1 if wrong else 0
 

@@ -31,9 +31,7 @@ def presets(dataset: str, script: str, labelnum: int, names: str) -> list[Row]:
 
 # A small-size check that a CPU bears, on real data: not the papers' setting. Full weight of the unlabelled terms from
 # iteration 150 * 7 = 1,050 on, a third of the run. Measured in bf16; results/acdc_small.md says how far float32 differs.
-SMALL = (
-    "--patch_size 96 96 --batch_size 8 --labeled_bs 4 --max_iterations 3000 --num_workers 0 --amp bf16 --channels_last"
-)
+SMALL = "--patch_size 96 96 --batch_size 8 --labeled_bs 4 --max_iterations 3000 --num_workers 0 --amp bf16 --channels_last"
 SMALL_FLAGS = {
     MT: f"{SMALL} --consistency_rampup 7",
     BCP: f"{SMALL} --consistency_rampup 7 --pretrain_iterations 1000",
