@@ -252,6 +252,19 @@ def test_published_rows_follow_below_a_line_of_their_own(runs, capsys):
     assert not any(line.startswith("published: ") for line in lines[:place])
 
 
+def test_label_maps_as_nifti_of_files_without_a_geometry(runs, capsys):
+    run = runs / "seed_1"
+    assert main(["--output_dir", str(runs), "--save_nifti"]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("--save_nifti")]
+    assert len(said) == 1 and "4 of 4 files state no geometry of a scan" in said[0]
+    paths = sorted((run / "test_last" / "predictions").iterdir())
+    for path in paths:
+        with h5py.File(path) as file:
+            expected = file["prediction"][()]
+        written = sitk.ReadImage(str(run / "test_last" / "nifti" / f"{path.stem}.nii.gz"))
+        assert np.array_equal(sitk.GetArrayFromImage(written), expected) and written.GetSpacing() == (1, 1, 1)
+
+
 def test_the_other_95hd_is_recorded_and_named(runs, phantoms, capsys):
     run = runs / "seed_1"
     assert main(["--output_dir", str(run)]) == 0

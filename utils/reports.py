@@ -76,12 +76,17 @@ def means(table: np.ndarray, classes: Sequence[str]) -> dict:
 
 
 def write_results(
-    folder: Path, evaluated: Iterable[tuple[CaseResult, np.ndarray]], classes: Sequence[str], empty: str, about: dict
+    folder: Path,
+    evaluated: Iterable[tuple[CaseResult, np.ndarray]],
+    classes: Sequence[str],
+    empty: str,
+    about: dict,
+    save: Optional[Callable[[Path, str, np.ndarray], None]] = None,
 ) -> dict:
     """Write per_case.csv, summary.json and predictions/ of what `evaluate` yields; returns the summary.
 
     As one folder: the old one stays until the new one is whole. Predictions are written as they come. `about` goes
-    into the summary.
+    into the summary. save(folder, case, prediction) may write more of each prediction.
     """
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
@@ -91,6 +96,8 @@ def write_results(
         results.append(result)
         with h5py.File(new / "predictions" / f"{result.name}.h5", "w") as file:
             file.create_dataset("prediction", data=pred, compression="gzip")
+        if save is not None:
+            save(new, result.name, pred)
     summary = {**about, **summarise(results, classes, empty)}
     write_json(new / "summary.json", summary)
     with open(new / "per_case.csv", "w", newline="") as file:

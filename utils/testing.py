@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Callable, Optional, Sequence
 
+import h5py
+import numpy as np
 import torch
 
 from dataloaders.datasets import DatasetInfo, find_root, get_dataset
 from dataloaders.errors import InputError
-from dataloaders.reading import file_hash, list_hash, stated_kind
+from dataloaders.preparation import from_axes, restore
+from dataloaders.reading import file_hash, list_hash, read_spacing, stated_kind
+from dataloaders.scans import Geometry, write_label
 from dataloaders.training_data import open_volumes, require_list
 from dataloaders.volumes import VolumeDataset
 from dataloaders.writing import WriteError
@@ -84,6 +88,11 @@ def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) 
     )
     parser.add_argument("--nms", action="store_true", help="keep the largest object of each class (default: off)")
     parser.add_argument(
+        "--save_nifti", action="store_true",
+        help="write the label maps as NIfTI, too, into nifti/ of a test's folder, on the scan's own grid where the h5 "
+        "file states it (default: off)",
+    )  # fmt: skip
+    parser.add_argument(
         "--figures", action="store_true", help="draw curves, cases and a page for each run (default: off)"
     )
     parser.add_argument(
@@ -101,6 +110,9 @@ def run_tests(args: argparse.Namespace, make_predict: MakePredictor) -> int:
     volumes, device, about = open_test_list(args)
     title = titled(about["dataset"], about["kind"])
     print(f"{title}: {len(volumes)} volumes of {about['test_list']}; {describe_device(device)}", flush=True)
+
+    if args.save_nifti:
+        _say_geometry(volumes)
 
     columns = [*args.columns, "classes", "empty"]
     rows, summaries = [table_header(volumes.info.classes, args.unit, columns, args.hd95)], []
@@ -206,4 +218,47 @@ def score_weights(
     about.update(weights=path.name, weights_sha256=file_hash(path), patch_size=list(patch_size))
     predict = make_predict(net.to(device).eval(), info, patch_size, args)
     evaluated = evaluate(predict, volumes, unit=args.unit, spacing=args.spacing, hd95=args.hd95)
-    return write_results(folder, evaluated, info.classes, args.empty, about)
+    sources = dict(zip(volumes.names, volumes.sources))
+
+    def save(new: Path, case: str, pred: np.ndarray) -> None:
+        write_nifti(new / "nifti" / f"{case}.nii.gz", pred, sources[case], info.dims)
+
+    return write_results(folder, evaluated, info.classes, args.empty, about, save if args.save_nifti else None)
+
+
+def stated_geometry(path: Path) -> Optional[tuple]:
+    """(axes, crop, grid, scan) of a prepared h5 file, which lead back to its scan's grid; None where it states none."""
+    with h5py.File(path, "r") as file:
+        attributes = dict(file.attrs)
+    grid, scan = (Geometry.from_attributes(attributes, prefix) for prefix in ("grid", "scan"))
+    if grid is None or scan is None or not {"axes", "crop"} <= attributes.keys():
+        return None
+    return attributes["axes"], attributes["crop"], grid, scan
+
+
+def write_nifti(path: Path, pred: np.ndarray, source: Path, dims: int) -> None:
+    """A test's label map as NIfTI: on the grid of the scan that its h5 file was made of, where the file states it.
+
+    Otherwise with voxels of the size that the file states, else of 1 mm, and without an orientation.
+    """
+    geometry = stated_geometry(source)
+    if geometry is not None:
+        try:
+            return write_label(path, restore(pred, *geometry), geometry[-1])
+        except (ValueError, IndexError, TypeError) as error:
+            raise InputError(f"{source}: the geometry it states is not that of its image; prepare it again") from error
+    axes = "zyx" if dims == 2 else "xyz"
+    spacing = dict(zip(axes, read_spacing(source) or (1.0, 1.0, 1.0)))
+    label = from_axes(pred, axes)
+    identity = tuple(np.eye(3).flat)
+    return write_label(path, label, Geometry(label.shape[::-1], tuple(spacing[a] for a in "xyz"), (0.0,) * 3, identity))
+
+
+def _say_geometry(volumes: VolumeDataset) -> None:
+    """One line where label maps are written as NIfTI without their scans' geometry."""
+    bare = [name for name, path in zip(volumes.names, volumes.sources) if stated_geometry(path) is None]
+    if bare:
+        print(
+            f"--save_nifti: {len(bare)} of {len(volumes)} files state no geometry of a scan ({bare[0]}, ...): their "
+            "label maps get voxels of the file's `spacing`, else of 1 mm, and no orientation"
+        )
