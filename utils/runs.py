@@ -101,7 +101,7 @@ def _described(run: Run, config: dict, stage: str) -> Run:
     size = _small_size(config, stage)
     return replace(
         run, method=config["method"], labelnum=labelnum, preset=preset, config=config, size=size,
-        training=training + (f"; {size}: {SMALL}" if size else ""),
+        training=training + (f"; {SMALL}" if size else ""),
     )  # fmt: skip
 
 

@@ -105,7 +105,7 @@ def _make_block(settings: list[Setting], shown: Shown, faults: Sequence[str]) ->
     if tests:
         tables.append(_over_cases(title, settings, header, shown))
     if comparisons:
-        tables.append(_differences(title, comparisons, unit))
+        tables.append(_differences(title, comparisons, unit, shown))
     return Block(title, settings, published, comparisons, tables, _notes(settings, published, shown, faults))
 
 
@@ -151,7 +151,8 @@ def _over_runs(
         rows += [beside(row) for row in sorted(published, key=lambda row: (row["labelnum"], row["weights"] == "last"))]
     several = any(len(tests) > 1 for setting in settings for tests in setting.tests.values())
     spread = "mean ± sample standard deviation over runs (seeds)" if several else "one run (seed) each"
-    parts = [f"{title}, measured next to published: {spread}; Dice (DSC) by class", *small]
+    by_class = "; Dice (DSC) by class" if "classes" in shown.columns else ""
+    parts = [f"{title}, measured next to published: {spread}{by_class}", *small]
     chosen = [note.split("; last: ")[0] for note in selection_notes([test.summary for test in tests])]
     parts += [re.sub("^best: ", "Best weights ", note) for note in chosen]
     return _table(". ".join(parts) + ".", rows, shown)
@@ -181,7 +182,7 @@ def _table(caption: str, rows: list[list[str]], shown: Shown) -> Table:
     naming, drop = 3, []
     if shown.weights != "both":
         seeds = {row[2] for row in rows[1:]} - {"-", "0", ""}
-        caption += f" {shown.weights.capitalize()} weights"
+        caption += f" Shown: {shown.weights} weights"
         drop = [1] if len(seeds) > 1 else [1, 2]
         caption += "".join(f", {seed} seed{'s'[: seed != '1']} each" for seed in seeds if len(seeds) == 1)
         caption += "."
@@ -196,7 +197,7 @@ def _marked(row: Sequence[str], shown: Shown) -> str:
     return row[0] if row[1] in (shown.weights, "-", "", "weights") else f"{row[0]} ({row[1]})"
 
 
-def _differences(title: str, comparisons: Sequence[Comparison], unit: str) -> Table:
+def _differences(title: str, comparisons: Sequence[Comparison], unit: str, shown: Shown) -> Table:
     header, metrics = ["difference", "weights"], list(comparisons[0].differences)
     for metric in metrics:
         header += [metric_title(metric, unit), f"{CONFIDENCE:.0%} interval", "Wilcoxon p", "n"]
@@ -204,13 +205,15 @@ def _differences(title: str, comparisons: Sequence[Comparison], unit: str) -> Ta
     for found in comparisons:
         cells = [cell for metric in metrics for cell in _difference_cells(found.differences[metric], metric)]
         rows.append([found.name, found.kind, *cells])
-    return Table(
+    text = (
         f"{title}, differences on the same cases: mean, {CONFIDENCE:.0%} percentile interval of the paired bootstrap "
         f"({RESAMPLES:,} draws) and two-sided p of Wilcoxon's signed-rank test, not corrected for several tests; "
         "n: patients or scans, a patient's frames and all seeds averaged first; a pair with an undefined distance is "
-        "left out.",
-        rows,
+        "left out."
     )
+    if shown.weights == "both":
+        return Table(text, rows, naming=2, split=6)
+    return Table(f"{text} Shown: {shown.weights} weights.", [[row[0], *row[2:]] for row in rows], naming=1, split=5)
 
 
 def _difference_cells(difference: Difference, metric: str) -> list[str]:
@@ -283,34 +286,50 @@ def latex_escape(text: str) -> str:
     return re.sub(r"(?<![\w.])([-+])(\d)", r"$\1$\2", text)
 
 
-LATEX_WIDTH = 12  # columns on a page
+LATEX_WIDTH, LATEX_NOTES = 90, 12  # characters in a row, notes below a table
 
 
 def as_latex(blocks: Sequence[Block]) -> str:
-    """One table environment for each table, its notes below the last of a block.
+    """One table environment for each table; a block's notes below its first one, many of them as text after its last.
 
-    A table of more than LATEX_WIDTH columns has its metrics above and its classes below, to stay readable.
+    A table of more than LATEX_WIDTH characters is cut in two, one below the other, to stay readable.
     """
     parts = ["% needs \\usepackage{booktabs,graphicx}; tables wider than the line are scaled down"]
     for block in blocks:
+        notes = [latex_escape(f"[{number}] {note}") for number, note in enumerate(block.notes, 1)]
+        below = [rf"\par\footnotesize\raggedright {note}" for note in notes if len(notes) <= LATEX_NOTES]
         for table in block.tables:
-            width = len(table.rows[0])
-            columns = [range(width)]
-            if width > LATEX_WIDTH and table.split:
-                columns = [range(table.split), [*range(table.naming), *range(table.split, width)]]
-            tabulars = [_tabular([[row[index] for index in chosen] for row in table.rows]) for chosen in columns]
-            notes = block.notes if table is block.tables[-1] else []
+            tabulars = [_tabular([[row[index] for index in chosen] for row in table.rows]) for chosen in _parts(table)]
             parts += [
-                r"\begin{table}[htbp]", r"\centering", rf"\caption{{{latex_escape(table.caption)}}}",
-                "\n\\par\\medskip\n".join(tabulars),
-                *(rf"\par\footnotesize\raggedright {latex_escape(f'[{n}] {note}')}" for n, note in enumerate(notes, 1)),
-                r"\end{table}",
+                r"\begin{table}[htbp]", r"\centering", rf"\caption{{{latex_escape(table.caption)}}}\par\smallskip",
+                "\n\\par\\medskip\n".join(tabulars), *(below if table is block.tables[0] else []), r"\end{table}",
             ]  # fmt: skip
+        if notes and not below:
+            parts += [
+                r"\begingroup\footnotesize\raggedright",
+                *(rf"\noindent {note}\par" for note in notes),
+                r"\endgroup",
+            ]
     return "\n".join(parts) + "\n"
 
 
+def _parts(table: Table) -> list[Sequence[int]]:
+    """The columns of a table, in one part or two that both begin with the naming ones."""
+    width = sum(max(len(cell) for cell in column) for column in zip(*table.rows))
+    count = len(table.rows[0])
+    if width <= LATEX_WIDTH or not table.naming < table.split < count:
+        return [range(count)]
+    return [range(table.split), [*range(table.naming), *range(table.split, count)]]
+
+
 def _tabular(rows: Sequence[Sequence[str]]) -> str:
-    head, *lines = [" & ".join(map(latex_escape, row)) + r" \\" for row in rows]
+    """Rows of cells; one whose other cells are empty is a heading between rows."""
+    head, *lines = [
+        " & ".join(map(latex_escape, row)) + r" \\"
+        if any(row[1:])
+        else rf"\midrule \multicolumn{{{len(row)}}}{{l}}{{{latex_escape(row[0])}}} \\"
+        for row in rows
+    ]
     start = [
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * (len(rows[0]) - 1)}}}",

@@ -54,6 +54,7 @@ def verify_run(path: Path, predictors: Mapping[int, MakePredictor]) -> Iterator[
             weights = _tested_weights(stored)
             found, unverifiable = verify_training(folder.parent, weights)
             found = _verify_test(stored, weights, predictors, opened) + found
+            unverifiable = _moved(stored) + unverifiable
         except InputError as error:
             yield Verdict(folder, "CANNOT BE VERIFIED", [str(error)], [])
             continue
@@ -72,6 +73,17 @@ def _tested_weights(stored: Results) -> Path:
     return weights
 
 
+def _named(folder: Path) -> str:
+    """What a test in this folder calls its run."""
+    run = describe_run(folder.parent)
+    return f"{run.name if run else folder.parent.resolve().name} {folder.name[len('test_') :]}"
+
+
+def _moved(stored: Results) -> list[str]:
+    was, now = stored.summary["run"], _named(stored.folder)
+    return [] if was == now else [f"run: {was}; by its folder it is {now}"]
+
+
 def _verify_test(stored: Results, weights: Path, predictors: Mapping[int, MakePredictor], opened: dict) -> list[str]:
     """What differs when these weights are tested again. opened: test lists that were read, by their flags."""
     folder, flags = stored.folder, stored.summary["flags"]
@@ -81,8 +93,7 @@ def _verify_test(stored: Results, weights: Path, predictors: Mapping[int, MakePr
         if key not in opened:
             opened[key] = open_test_list(args)
         volumes, device, about = opened[key]
-        run, kind = describe_run(folder.parent), weights.stem
-        about = {**about, "run": f"{run.name} {kind}" if run else stored.summary["run"]}
+        about = {**about, "run": _named(folder)}
         with tempfile.TemporaryDirectory() as temporary:
             new = Path(temporary) / folder.name
             score_weights(weights, new, volumes, args, device, about, predictors[volumes.info.dims])
@@ -127,6 +138,8 @@ def differences(stored: Results, new: Results) -> list[str]:
                 found.append(f"summary.json: {key} {name}: {pair[0]:.6g}, now {pair[1]:.6g}")
     for key in sorted({*stored.summary, *new.summary} - {*NUMBERS, *STARTED, "weights_sha256"}):
         was, now = (summary.get(key, DEFAULTS.get(key)) for summary in (stored.summary, new.summary))
+        if key == "run":  # a folder may have been moved since, but best stays best
+            was, now = was.split()[-1], now.split()[-1]
         if was != now:
             found.append(f"summary.json: {key}: {was}, now {now}")
     return found

@@ -69,6 +69,7 @@ def test_a_failed_row_does_not_stop_the_rest(home, first_call):
     )
     assert "| Ours_MT_10_baseline | - | 0 | failed |" in markdown and "| Ours_MT_5 | best | 1 |" in markdown
     assert "published: SPC (MT), 10 %" in markdown and r"\bottomrule" in latex and "Ours_MT_5,Ours_MT" in table
+    assert "<h1>Results on ACDC (phantoms)</h1>" in page and "ACDC (phantoms), measured" in latex
     assert page.count("<svg") == 4  # boxes of best and last, curves, worst cases
 
 
@@ -172,7 +173,7 @@ EDITS = {
     "val_dice": 0.99,
     "note": "as published",
     "method": "DuCiSC",
-    "run": "Ours_BCP_5 seed_1337 last",
+    "run": "Ours_MT_5 seed_1337 best",
     "unit": "mm",
     "kind": ...,
     "hd95": "max",
@@ -273,6 +274,14 @@ def test_verify_lists_what_nothing_proves(damaged, tested_again, monkeypatch, tm
     config = damaged("config.json")
     found = verdict(tested_again)
     assert found.state.startswith("the same: ") and not found.found
+    summary = damaged("test_last/summary.json")
+    kept = summary.read_text()
+    edit(summary, run="Ours_BCP_5 seed_1 last")
+    assert (
+        verdict(tested_again).unverifiable[0]
+        == "run: Ours_BCP_5 seed_1 last; by its folder it is Ours_MT_5 seed_1337 last"
+    )
+    summary.write_text(kept)
     assert re.fullmatch(
         "the training's flags, commit, .*log.txt says the same of flags and commit.*", *found.unverifiable
     )

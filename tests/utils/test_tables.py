@@ -134,7 +134,7 @@ def test_columns_weights_and_notes_make_a_table_narrow(tested_run):
     settings, _ = find_settings(runs)
     (block,) = make_blocks(settings, Shown(("dice", "asd"), "last", "none"), ["a fault"])
     assert [table.rows[0] for table in block.tables[:2]] == [["", "DSC %", "ASD (voxel)"]] * 2
-    assert block.notes == [] and "Last weights, 2 seeds each." in block.tables[0].caption
+    assert block.notes == [] and "Shown: last weights, 2 seeds each." in block.tables[0].caption
     assert "published: SPC (MT), 5 % (best)" in names(block) and "published: CrossMatch, 5 %" in names(block)
     assert {row[1] for row in block.tables[2].rows[1:]} == {"last"}
     (full,), (short,) = (make_blocks(settings, Shown(notes=notes), ["a fault"]) for notes in ("full", "short"))
@@ -144,6 +144,22 @@ def test_columns_weights_and_notes_make_a_table_narrow(tested_run):
     (dice,) = make_blocks(settings, Shown(("dice",)))
     assert dice.tables[2].rows[0] == ["difference", "weights", "DSC %", "95% interval", "Wilcoxon p", "n"]
     assert len(make_blocks(settings, Shown(("hd95",)))[0].tables) == 2
+
+
+def test_latex_notes_stay_with_their_table_and_tables_fit(tested_run):
+    runs = [tested_run(name, **SMALL) for name in ("Ours_MT_5", "Ours_MT_5_baseline")]
+    settings, _ = find_settings(runs)
+    short = as_latex(make_blocks(settings, Shown(("dice", "asd"), "best", "short")))
+    first, *others = short.split(r"\end{table}")
+    assert "[1] ACDC" in first and not any("[1]" in other for other in others)
+    assert r"\midrule \multicolumn{3}{l}{published, at the papers' size:} \\" in first
+    full = as_latex(make_blocks(settings, Shown(), ["a fault"]))
+    assert "[1] ACDC" in full.split(r"\end{table}")[-1] and full.rstrip().endswith(r"\endgroup")
+    differences = full.split(r"\begin{table}")[3]
+    assert differences.count(r"\begin{tabular}{lrrrrr}") == 2  # Dice above, ASD below
+    for tabular in re.findall(r"\\begin{tabular}.*?\\end{tabular}", short, re.S):
+        rows = re.sub(r"\$|\\pm|\\", "", tabular).splitlines()
+        assert max(len(row) for row in rows) < 110
 
 
 def test_a_setting_without_the_weights_asked_for_says_so(tested_run):
