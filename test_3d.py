@@ -43,9 +43,8 @@ def main(argv=None):
     args = parse_args(argv)
     if args.predict:
         return run_predictions(args, dims=3)
-    info = named_dataset(args, (3,))
-    stride = args.stride or info.stride
-    return run_tests(args, predictor, f"windows with stride {stride[0]} {stride[0]} {stride[1]}")
+    named_dataset(args, (3,))
+    return run_tests(args, predictor)
 
 
 if __name__ == "__main__":

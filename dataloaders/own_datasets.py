@@ -30,6 +30,7 @@ KEYS = {  # what each key must be, as errors say it
     "stride": "3-D: the sliding window's in voxels, [x and y, z], at most the patch",
     "rot_flip": "3-D: true to turn and flip training patches in x and y",
     "patient": 'a regular expression with one group that finds the patient in a scan\'s name: "^(P\\\\d+)"',
+    "kind": 'what the images are if they are no patients\', such as "phantoms"; tables and pages say so',
     "file_ending": f"nnU-Net's, one of {', '.join(SUFFIXES)}",
 }
 REQUIRED = ("name", "dims", "patch_size", "intensity")
@@ -80,6 +81,7 @@ def read_own_dataset(path: Path) -> OwnDataset:
     patch_size = get("patch_size", lambda value: _patch_size(value, dims))
     quarter = (min(patch_size[:2]) // 4, patch_size[-1] // 4) if dims == 3 else (0, 0)
     name = get("name", _name)
+    get("kind", _kind)
     preparation = Preparation(
         name,
         tuple((value, value) for value in range(len(classes) + 1)),
@@ -130,6 +132,10 @@ def _must(condition: bool) -> None:
 def _name(value) -> str:
     _must(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value) is not None)
     return value
+
+
+def _kind(value) -> None:
+    _must(isinstance(value, str) and value.strip() == value != "" and value.isprintable())
 
 
 def _dims(value) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import json
 import os
 import re
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
-from typing import Iterator, Optional, Sequence
+from typing import Iterable, Iterator, Optional, Sequence
 
 import h5py
 import numpy as np
@@ -149,6 +151,21 @@ def read_spacing(path: Path) -> Optional[tuple[float, ...]]:
     with h5py.File(path, "r") as file:
         spacing = file.attrs.get("spacing", file["image"].attrs.get("spacing"))
     return None if spacing is None else tuple(float(value) for value in spacing)
+
+
+def stated_kind(root: Path, files: Iterable[Path]) -> str:
+    """What the data are where they are no patients', "phantoms": `kind` in an h5 file's attributes or in dataset.json.
+
+    "" where nothing states it; nothing that is not a text is taken for it.
+    """
+    stated = []
+    for path in files:
+        if Path(path).suffix == ".h5":
+            with h5py.File(path, "r") as file:
+                stated.append(file.attrs.get("kind"))
+    with suppress(OSError, ValueError, AttributeError):
+        stated.append(json.loads((root / "dataset.json").read_text()).get("kind"))
+    return next((kind for kind in stated if isinstance(kind, str) and kind), "")
 
 
 def read_case(

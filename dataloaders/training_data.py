@@ -24,7 +24,7 @@ from dataloaders.datasets import (
 from dataloaders.errors import InputError
 from dataloaders.inspection import hardly_shown
 from dataloaders.preparation import Preparation, stated_orientation, stated_preparation
-from dataloaders.reading import image_axes, lacks_label, list_hash, read_list, resolve, resolve_all
+from dataloaders.reading import image_axes, lacks_label, list_hash, read_list, resolve, resolve_all, stated_kind
 from dataloaders.training_sets import PatchDataset, SliceDataset
 from dataloaders.volumes import VolumeDataset
 
@@ -49,6 +49,7 @@ class TrainingData:
     summary: list[str]  # lines for the log
     preparation: Optional[Preparation]  # from a scan to these images, as the first training file states it
     orientation: Optional[str]  # of all training scans, where it is known and one
+    kind: str = ""  # what the data are where they are no patients', "phantoms"
 
 
 def find_list(info: DatasetInfo, root: Path, role: str, given: Optional[str]) -> Optional[Path]:
@@ -114,12 +115,13 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
     else:
         train = PatchDataset(paths, labelled, info, patch_size, args.seed)
 
-    cases = len({case_of(entry) for entry in entries})
+    first_of = {case_of(entry): path for entry, path in zip(reversed(entries), reversed(paths))}
+    kind, cases = stated_kind(root, first_of.values()), len(first_of)
     expected = info.expected.get("train")
     counts = len(entries), len(labelled), len(unlabelled)
     total, some, rest = (f", {count} slices" if info.dims == 2 else "" for count in counts)
     summary = [
-        f"data: {info.name} in {root}, classes {', '.join(info.classes)}",
+        f"data: {info.name}{f' ({kind})' if kind else ''} in {root}, classes {', '.join(info.classes)}",
         f"training list: {train_list.name}, {cases} cases{total}"
         + ("" if expected in (None, len(entries) + len(held_out)) else f" (the published list has {expected} {what})"),
         f"labelled: {len(names)} cases ({rule}){some} ({len(labelled) / len(entries):.1%}): " + ", ".join(names),
@@ -135,7 +137,7 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
     return TrainingData(
         info, root, patch_size, train, labelled, unlabelled, names, selection, selection_rule, lists, hashes, summary,
         stated_preparation(paths[0], info.name),
-        stated_orientation(list({case_of(entry): path for entry, path in zip(entries, paths)}.values())),
+        stated_orientation(list(first_of.values())), kind,
     )  # fmt: skip
 
 

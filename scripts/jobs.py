@@ -139,11 +139,11 @@ class Job:
         for kind in ("best", "last"):
             try:
                 summary = json.loads((folder / f"test_{kind}" / "summary.json").read_text())
-                rules = summary["unit"], summary["empty_rule"], summary["nms"]
+                rules = summary["unit"], summary["empty_rule"], summary["nms"], summary.get("hd95", "pooled")
                 same = summary.get("weights_sha256") == file_hash(folder / f"{kind}.pth")
             except (OSError, ValueError, KeyError):
                 return False
-            if rules != ("voxel", "ours", False) or not same:
+            if rules != ("voxel", "ours", False, "pooled") or not same:
                 return False
         return True
 

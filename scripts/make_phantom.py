@@ -43,6 +43,7 @@ from utils.options import (  # noqa: E402
     seed_number,
 )
 
+KIND = "phantoms"  # by which tables and pages know them, in h5 attributes and in dataset.json
 LISTS = Path(__file__).resolve().parent.parent / "dataloaders" / "lists"
 
 
@@ -236,7 +237,7 @@ def write_case(path: Path, image: np.ndarray, label: np.ndarray) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, image=image, label=label.astype(np.float32))  # as TransUNet's files have them
     else:
-        write_h5(path, image, label)
+        write_h5(path, image, label, {"kind": KIND})
 
 
 def case_names(info: DatasetInfo, train: int, val: int, test: int) -> dict[str, list[str]]:
@@ -314,6 +315,7 @@ def make_phantom(name: str, out: Path, layout: str = "h5", **cases) -> Path:
     slice_path, volume_path, slice_name, list_name = LAYOUTS[layout]
     first, slice_name = (1, "{case}_slice_{z}") if info.name == "ACDC" else (0, slice_name)
     roles = LIST_ROLES[layout] if info.dims == 2 else {}
+    write_text(root / DESCRIPTION, json.dumps({"kind": KIND}) + "\n")
     for role, names, drawn in draw_roles(info, **cases):
         entries = []
         for case, image, label, rng in drawn:
@@ -349,7 +351,7 @@ def make_scans(name: str, out: Path, **cases) -> Path:
                 write_label(out / "labels" / f"{case}.nii.gz", arrays[1], geometry)
             patch_size = [size // 16 * 16 for size in image.shape[-info.dims :]]  # the same for all
     described = {"name": f"My{name}", "dims": info.dims, "classes": info.classes, "patch_size": patch_size}
-    described.update(intensity="min-max" if info.dims == 2 else "z-score")
+    described.update(intensity="min-max" if info.dims == 2 else "z-score", kind=KIND)
     if info.name == "ACDC":  # two scans of each patient
         described.update(patient="^(patient\\d+)")
     write_text(out / DESCRIPTION, json.dumps(described) + "\n")

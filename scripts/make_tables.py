@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-r"""Tables of tested runs, measured beside published: Markdown, LaTeX (booktabs), CSV, or one self-contained HTML page.
+r"""Tables of tested runs next to published results: Markdown, LaTeX (booktabs), CSV, or one self-contained HTML page.
 
     python scripts/make_tables.py runs/ACDC                                     # Markdown, to be read here
     python scripts/make_tables.py runs/ACDC --format latex --out acdc.tex       # to be \input
+    python scripts/make_tables.py runs/ACDC --format latex --columns dice asd --weights best --notes short  # one column
     python scripts/make_tables.py runs/ --format csv --out runs.csv             # every number at full precision
     python scripts/make_tables.py runs/ACDC runs/LA --format html --out page.html
 
 Reads test_best/ and test_last/ of every run at or below the folders. Seeds of one setting are averaged; deviations over
-seeds and over cases stand in tables of their own; methods on the same split are compared by case.
+seeds and over cases have tables of their own; methods on the same split are compared by case. Runs that cannot be read,
+and seeds that were trained with different flags, are left out and named, with exit code 1.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ sys.path.insert(
 from dataloaders.writing import write_text  # noqa: E402
 from utils.folder_lock import hold  # noqa: E402
 from utils.options import Parser, new_file, one_line_errors  # noqa: E402
+from utils.reports import ALL_COLUMNS  # noqa: E402
 from utils.settings import find_settings  # noqa: E402
-from utils.tables import Block, as_csv, as_latex, as_markdown, make_blocks  # noqa: E402
+from utils.tables import Block, Shown, as_csv, as_latex, as_markdown, make_blocks  # noqa: E402
 
 SUFFIXES = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "html": ".html"}
 
@@ -45,23 +48,38 @@ def parse_args(argv=None):
         "--format", choices=tuple(SUFFIXES), default="markdown", help="what to write (default: %(default)s)"
     )
     parser.add_argument("--out", type=new_file, metavar="FILE", help="file to write (default: printed)")
+    parser.add_argument(
+        "--columns", nargs="+", choices=ALL_COLUMNS, default=ALL_COLUMNS, metavar="COLUMN",
+        help="columns of the tables; CSV has every number (default: dice jaccard hd95 asd classes empty)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", choices=("best", "last", "both"), default="both", help="rows of our runs (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--notes", choices=("none", "short", "full"), default="full",
+        help="footnotes; short: what the numbers cannot be used without (default: %(default)s)",
+    )  # fmt: skip
     args = parser.parse_args(argv)
     if args.out and args.out.suffix in {*SUFFIXES.values()} - {SUFFIXES[args.format]}:
         parser.error(f"--out {args.out}: --format {args.format} ends with {SUFFIXES[args.format]}")
+    args.columns = [column for column in ALL_COLUMNS if column in args.columns]
     return args
 
 
 @one_line_errors
 def main(argv=None):
     args = parse_args(argv)
-    text = render(make_blocks(find_settings(args.runs)), args.format)
+    settings, faults = find_settings(args.runs)
+    text = render(make_blocks(settings, Shown(args.columns, args.weights, args.notes), faults), args.format)
     if args.out is None:
         print(text, end="")
     else:
         hold(args.out.parent, args.out.name)
         write_text(args.out, text)
         print(f"{args.format}: {args.out}")
-    return 0
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

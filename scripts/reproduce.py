@@ -36,7 +36,7 @@ from dataloaders.writing import write_text  # noqa: E402
 from scripts.evidence import check, collect, read_record, write_report  # noqa: E402
 from scripts.jobs import Job, card  # noqa: E402
 from scripts.launchers import run_cluster, run_local  # noqa: E402
-from scripts.make_phantom import make_phantom  # noqa: E402
+from scripts.make_phantom import KIND, make_phantom  # noqa: E402
 from scripts.make_tables import SUFFIXES, render  # noqa: E402
 from scripts.rows import SMOKE_FLAGS, SMOKE_PHANTOMS, TARGETS  # noqa: E402
 from utils.device import describe_device, pick_device  # noqa: E402
@@ -214,13 +214,13 @@ def run(args: argparse.Namespace, jobs: list[Job]) -> dict[Job, str]:
     return failures
 
 
-def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, str]) -> bool:
+def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, str]) -> list[str]:
     """The tables of these jobs' runs, printed and in all formats; settings without a test say why.
 
-    Also what --report and --check ask for; False if --check found a difference.
+    Also what --report and --check ask for. Returns what had to be left out and what --check found to differ.
     """
     folders = [job.folder for job in jobs if job.is_tested]
-    tested = find_settings(folders) if folders else []
+    tested, faults = find_settings(folders) if folders else ([], [])
     settings = list(tested)
     known = {(setting.dataset, setting.name) for setting in settings}
     for job in jobs:
@@ -228,8 +228,9 @@ def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, 
         if (job.row.dataset, name) not in known:
             known.add((job.row.dataset, name))
             status = "failed" if job in failures else "not measured"
-            settings.append(Setting(name, job.row.dataset, job.method, job.row.labelnum, job.row.preset, status=status))
-    blocks = make_blocks(settings)
+            row, kind = job.row, KIND if args.smoke else ""
+            settings.append(Setting(name, row.dataset, job.method, row.labelnum, row.preset, status=status, kind=kind))
+    blocks = make_blocks(settings, faults=faults)
     print("\n" + as_text(blocks))
     base = Path(args.output_dir) / "tables" / "_".join(args.targets)
     hold(base.parent, base.name)
@@ -239,24 +240,21 @@ def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, 
     if args.report:
         for path in write_report(args.report, collect(args.targets[0], tested, jobs), blocks):
             print(f"report: {path}")
-    same = True
     if args.check:
         for line, expected in check(read_record(args.check), tested):
             print(f"{'DIFFERS' if expected is False else 'as recorded' if expected else 'not compared'}: {line}")
-            same = same and expected is not False
-    return same
+            faults += [f"not as {args.check} has it: {line}"] if expected is False else []
+    return faults
 
 
 def verify(paths: Sequence[Path]) -> int:
     """Say of every test below these folders whether it is what its weights give; 1 if one is not."""
     wrong = 0
     for path in paths:
-        for stored, found in verify_run(path, {2: test_2d.predictor, 3: test_3d.predictor}):
-            wrong += bool(found)
-            dice = stored.summary["metrics"]["dice"]["mean"]
-            same = f"the same: {len(stored.cases)} cases, {len(stored.tables)} metrics, Dice {dice * 100:.2f} %"
-            print(f"{stored.folder}: {'DIFFERS' if found else same}", flush=True)
-            for line in found:
+        for verdict in verify_run(path, {2: test_2d.predictor, 3: test_3d.predictor}):
+            wrong += bool(verdict.found)
+            print(f"{verdict.folder}: {verdict.state}", flush=True)
+            for line in (*verdict.found, *(f"not verifiable: {what}" for what in verdict.unverifiable)):
                 print(f"    {line}")
     return 1 if wrong else 0
 
@@ -274,10 +272,12 @@ def main(argv=None):
     if "interrupted" in failures.values():
         print("interrupted: the same command goes on from here")
         return 130
-    same = write_tables(args, jobs, failures)
+    faults = write_tables(args, jobs, failures)
     for job, failure in failures.items():
         print(f"FAILED: {job.name}: {failure}\n    whole log: {job.log}")
-    return 1 if failures or not same else 0
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    return 1 if failures or faults else 0
 
 
 if __name__ == "__main__":

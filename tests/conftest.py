@@ -200,33 +200,35 @@ def occupied():
 def tested_run(tmp_path):
     """tested_run("Ours_MT_5", seed, offset, **flags) -> the folder of a run on ACDC with its tests, nothing trained.
 
-    Six volumes of three patients, label squares and predictions moved by a random shift; `offset` makes them worse.
+    Twelve volumes of six patients, label squares and predictions moved by a random shift; `offset` makes them worse.
+    patch: stated with the dataset's name, as real runs have it; about: more entries of summary.json.
     """
 
-    def make(name, seed=1, offset=0, unit="voxel", method="Ours_MT", last=4, **flags):
+    def make(name, seed=1, offset=0, unit="voxel", method="Ours_MT", last=4, patch=None, about=(), **flags):
         run = tmp_path / "runs" / "ACDC" / name / f"seed_{seed}"
         run.mkdir(parents=True)
         preset = name.split("_5_")[1] if "_5_" in name else None
         flags = {"labelnum": 5, "labeled_cases": None, "preset": preset, "seed": seed, "batch_size": 8, **flags}
         flags = {"max_iterations": 4, **flags}
         config = {"method": method, "flags": flags, "labelled_cases": ["patient001"], "commit": "c" * 40}
-        config.update(dataset={"patch_size": [32, 32]}, command=f"python train_{method}.py", versions={"torch": "2"})
+        dataset = {"name": "ACDC", "patch_size": list(patch)} if patch else {"patch_size": [32, 32]}
+        config.update(dataset=dataset, command=f"python train_{method}.py", versions={"torch": "2"})
         (run / "config.json").write_text(json.dumps(config))
         rows = [{"iteration": i, "loss/total": 1 / i, "val/dice": i / 9} for i in (1, 2, 3, 4)]
         (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         for kind, iteration in (("best", 3), ("last", last)):
             rng = np.random.default_rng([seed, iteration, len(name)])
-            about = {"dataset": "ACDC", "test_list_sha256": "t", "test_data_sha256": "d", "unit": unit, "nms": False}
-            about.update(root=str(tmp_path), test_list=str(tmp_path / "test.list"), selection="mean Dice on val.list")
-            about.update(run=f"{name} seed_{seed} {kind}", iteration=iteration, command="python test_2d.py")
+            said = {"dataset": "ACDC", "test_list_sha256": "t", "test_data_sha256": "d", "unit": unit, "nms": False}
+            said.update(root=str(tmp_path), test_list=str(tmp_path / "test.list"), selection="mean Dice on val.list")
+            said.update(run=f"{name} seed_{seed} {kind}", iteration=iteration, command="python test_2d.py")
             evaluated = (_scored(case, rng, offset) for case in CASES)
-            write_results(run / f"test_{kind}", evaluated, ("RV", "Myo", "LV"), "ours", about)
+            write_results(run / f"test_{kind}", evaluated, ("RV", "Myo", "LV"), "ours", {**said, **dict(about)})
         return run
 
     return make
 
 
-CASES = [f"patient{number:03d}_frame{frame:02d}" for number in (101, 102, 103) for frame in (1, 2)]
+CASES = [f"patient{number:03d}_frame{frame:02d}" for number in range(101, 107) for frame in (1, 2)]
 
 
 def _scored(case, rng, offset):

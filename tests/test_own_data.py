@@ -54,7 +54,7 @@ def test_the_readmes_example(example):
         "of the training patients 5 have labels: --labeled_cases 1 to 5",
         "clean: 100 files of 3 lists",
         "finished: 20 iterations",
-        "MyACDC, 2 test volumes",
+        "MyACDC (phantoms), 2 test volumes",
         "20 of 20 scans predicted; volumes: predictions/volumes.csv",
     ):
         assert line in out
@@ -62,17 +62,19 @@ def test_the_readmes_example(example):
     assert summary["dataset"] == "MyACDC" and summary["classes"] == ["RV", "Myo", "LV"]
 
 
-def test_a_scan_gets_the_tests_own_label_map(example, tmp_path, monkeypatch, fill):
+def test_a_scan_gets_the_tests_own_label_map(example, tmp_path, monkeypatch, fill, capsys):
     """The test's predictions lie in LPS, the label maps as each scan does: oblique, some of them turned around.
 
-    By a run's weights file, but with a network whose label maps hold all classes.
+    So do the NIfTI files that the test itself writes. By a run's weights file, but with a network whose label maps hold
+    all classes.
     """
     folder, _, _ = example
     weights = torch.load(folder / "runs/MyACDC/Ours_MT_4cases/seed_1337/best.pth", weights_only=True)
     weights["net"] = fill(net_factory("unet_proj", 1, 4), 3).state_dict()
     torch.save(weights, tmp_path / "best.pth")
     monkeypatch.setenv("DATASET_HOME", str(folder / "own"))
-    assert call("test_2d", "--name", "MyACDC", "--output_dir", tmp_path) == 0
+    assert call("test_2d", "--name", "MyACDC", "--output_dir", tmp_path, "--save_nifti") == 0
+    assert "--save_nifti" not in capsys.readouterr().out
     monkeypatch.delenv("DATASET_HOME")
     images, masks = folder / "own/scans/images", tmp_path / "masks"
     assert call("test_2d", "--predict", images, "--weights", tmp_path / "best.pth", "--out", masks) == 0
@@ -84,6 +86,8 @@ def test_a_scan_gets_the_tests_own_label_map(example, tmp_path, monkeypatch, fil
         label, scan = read_scan(masks / f"{path.stem}.nii.gz"), read_scan(images / f"{path.stem}.nii.gz")
         assert label.geometry == scan.geometry and label.array.dtype == np.uint8
         assert np.array_equal(reorient(label, "LPS").array, expected) and len(np.unique(expected)) == 4
+        written = read_scan(tmp_path / "test_best/nifti" / f"{path.stem}.nii.gz")
+        assert np.array_equal(written.array, label.array) and written.geometry.distance(scan.geometry) < 1e-3
 
 
 def test_the_other_scripts_pictures_and_tables_know_the_name(example, tmp_path, monkeypatch, capsys):

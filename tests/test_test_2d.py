@@ -15,6 +15,7 @@ import torch
 
 import train_Ours_MT
 from networks import net_factory
+from scripts import make_tables
 from scripts import plot_run as plot_run_script
 from test_2d import main
 from utils.run_folder import read_metrics
@@ -198,8 +199,84 @@ def test_refusals(runs, tmp_path, capsys):
     assert "python train_Ours_MT.py --name ACDC --labelnum 5" in refused("--output_dir", str(empty))
     assert "no such folder" in refused("--output_dir", str(tmp_path / "nowhere"))
     assert "required: --output_dir" in refused()
-    (runs / "seed_1" / "best.pth").write_bytes(b"nothing")
+    for kind in ("best", "last"):
+        (runs / "seed_1" / f"{kind}.pth").write_bytes(b"nothing")
     assert "best.pth: damaged" in refused("--output_dir", str(runs / "seed_1"))
+
+
+@pytest.mark.parametrize("file, content", [("best.pth", b"nothing"), ("config.json", b'{"flags": {"seed": 1}}')])
+def test_a_run_that_cannot_be_read_is_named_and_the_others_are_tested(runs, capsys, file, content):
+    (runs / "seed_1" / file).write_bytes(content)
+    assert main(["--output_dir", str(runs.parent)]) == 1
+    out, error = capsys.readouterr()
+    assert len(error.splitlines()) == 1 and str(runs / "seed_1" / file) in error
+    rows = [line for line in out.splitlines() if line.startswith("Ours_MT_2cases")]
+    assert any("seed_2 best" in row for row in rows) and any("seed_2 last" in row for row in rows)
+    assert not any("seed_1 best" in row or "best, mean ±" in row for row in rows)
+
+
+def test_seeds_trained_with_other_flags_are_shown_but_not_averaged(runs, capsys):
+    path = runs / "seed_2" / "config.json"
+    config = json.loads(path.read_text())
+    config["flags"]["consistency"] = 0.7
+    path.write_text(json.dumps(config))
+    assert main(["--output_dir", str(runs)]) == 1
+    out, error = capsys.readouterr()
+    reason = "seed_2: trained with --consistency 0.7, its sister"
+    assert reason in error and "seed_1 best" in out and "seed_2 best" in out and "mean ± std" not in out
+    with pytest.raises(SystemExit) as stop:
+        make_tables.main([str(runs)])
+    assert stop.value.code == 2 and reason in capsys.readouterr().err
+
+
+def test_phantoms_are_recorded_and_said_and_the_size_is(runs, capsys):
+    assert json.loads((runs / "seed_1" / "config.json").read_text())["kind"] == "phantoms"
+    assert "data: ACDC (phantoms) in" in (runs / "seed_1" / "log.txt").read_text()
+    assert main(["--output_dir", str(runs / "seed_1")]) == 0
+    out = capsys.readouterr().out
+    assert json.loads((runs / "seed_1/test_best/summary.json").read_text())["kind"] == "phantoms"
+    assert out.startswith("ACDC (phantoms): 4 volumes") and "[1] ACDC (phantoms), 4 test volumes" in out
+    assert "32x32, batch 4, 30 iterations: a small-size check, not the papers' setting" in out
+    assert make_tables.main([str(runs), "--format", "html"]) == 0
+    assert "<h1>Results on ACDC (phantoms)</h1>" in capsys.readouterr().out
+
+
+def test_published_rows_follow_below_a_line_of_their_own(runs, capsys):
+    path = runs / "seed_1" / "config.json"
+    config = json.loads(path.read_text())
+    config["flags"].update(labeled_cases=None, labelnum=5)
+    path.write_text(json.dumps(config))
+    assert main(["--output_dir", str(runs / "seed_1")]) == 0
+    lines = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    place = lines.index("published, at the papers' size on patients' data:")
+    assert lines[place + 1] == "published: SPC (MT), 5 % best" and "published: CrossMatch, 5 % last" in lines[place:]
+    assert not any(line.startswith("published: ") for line in lines[:place])
+
+
+def test_label_maps_as_nifti_of_files_without_a_geometry(runs, capsys):
+    sitk = pytest.importorskip("SimpleITK", reason="scans are read and written by SimpleITK")
+    run = runs / "seed_1"
+    assert main(["--output_dir", str(runs), "--save_nifti"]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("--save_nifti")]
+    assert len(said) == 1 and "4 of 4 files state no geometry of a scan" in said[0]
+    paths = sorted((run / "test_last" / "predictions").iterdir())
+    for path in paths:
+        with h5py.File(path) as file:
+            expected = file["prediction"][()]
+        written = sitk.ReadImage(str(run / "test_last" / "nifti" / f"{path.stem}.nii.gz"))
+        assert np.array_equal(sitk.GetArrayFromImage(written), expected) and written.GetSpacing() == (1, 1, 1)
+
+
+def test_the_other_95hd_is_recorded_and_named(runs, phantoms, capsys):
+    run = runs / "seed_1"
+    assert main(["--output_dir", str(run)]) == 0
+    pooled = per_case(run / "test_best")
+    assert main(["--output_dir", str(run), "--hd95", "max"]) == 0
+    assert "95HD max (voxel)" in capsys.readouterr().out
+    summary = json.loads((run / "test_best/summary.json").read_text())
+    assert summary["hd95"] == "max"
+    pairs = [(a["hd95"], b["hd95"]) for a, b in zip(pooled, per_case(run / "test_best")) if a["hd95"]]
+    assert all(float(b) >= float(a) for a, b in pairs) and any(float(b) > float(a) for a, b in pairs)
 
 
 def test_weights_of_another_dataset_are_refused(runs, phantoms, capsys):

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from dataloaders.errors import InputError
 from dataloaders.volumes import VolumeDataset
-from utils.metrics import METRICS, case_metrics
+from utils.metrics import HD95, METRICS, case_metrics
 
 REPORT_SECONDS = 60  # between two lines of progress without a terminal
 
@@ -32,12 +32,14 @@ def evaluate(
     metrics: Sequence[str] = METRICS,
     unit: str = "voxel",
     spacing: Optional[Sequence[float]] = None,
+    hd95: str = HD95[0],
     doing: str = "testing",
 ) -> Iterator[tuple[CaseResult, np.ndarray]]:
     """Predict and score the cases one by one, in the memory of one: yields (result, prediction).
 
     `predict` maps an image to a label map uint8 of the same shape. unit: "voxel", or "mm" by `spacing` (array axis
-    order) or else each file's own; InputError where neither is there. doing: what the progress bar says.
+    order) or else each file's own; InputError where neither is there. hd95: its definition, one of metrics.HD95.
+    doing: what the progress bar says.
     """
     num_classes = volumes.info.num_classes
     for case in with_progress(volumes, doing):
@@ -47,7 +49,7 @@ def evaluate(
             if len(scale) != case.image.ndim:
                 raise InputError(f"{case.name}: no voxel size in this file; give --spacing in mm, in array axis order")
         pred = predict(case.image)
-        values = case_metrics(pred, case.label, num_classes, scale, metrics)
+        values = case_metrics(pred, case.label, num_classes, scale, metrics, hd95)
         empties = (np.bincount(array.ravel(), minlength=num_classes)[1:] == 0 for array in (pred, case.label))
         diagonal = float(np.linalg.norm(np.array(case.image.shape) * (scale or 1)))
         yield CaseResult(case.name, values, *empties, diagonal), pred

@@ -1,6 +1,8 @@
 """Dice, Jaccard, 95HD and ASD with MedPy's definitions and values, on numpy and scipy.
 
 Surfaces and distances are computed once for a class, on the crop that holds both objects.
+95HD: MedPy takes the 95th percentile of both directions' distances pooled ("pooled", as in the papers); other libraries
+take the larger of the two directions' 95th percentiles ("max"), which is never smaller and can be far larger.
 Distances are in voxels with spacing None, else in the spacing's unit (mm). Empty masks: docs/PROTOCOLS.md.
 """
 
@@ -14,6 +16,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 METRICS = ("dice", "jaccard", "hd95", "asd")
+HD95 = ("pooled", "max")
 
 
 def case_metrics(
@@ -22,6 +25,7 @@ def case_metrics(
     num_classes: int,
     spacing: Optional[Sequence[float]] = None,
     metrics: Sequence[str] = METRICS,
+    hd95: str = HD95[0],
 ) -> dict[str, np.ndarray]:
     """The metrics of one case: for each name an array over the foreground classes 1 .. num_classes-1.
 
@@ -40,7 +44,7 @@ def case_metrics(
                 values[name][index] = both_empty
             continue
         crop = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(pred_box, label_box))
-        for name, value in binary_metrics(*(mask[crop] for mask in masks), spacing, metrics).items():
+        for name, value in binary_metrics(*(mask[crop] for mask in masks), spacing, metrics, hd95).items():
             values[name][index] = value
     return values
 
@@ -58,11 +62,15 @@ def bounding_box(mask: np.ndarray) -> Optional[tuple[slice, ...]]:
 
 
 def binary_metrics(
-    pred: np.ndarray, label: np.ndarray, spacing: Optional[Sequence[float]] = None, metrics: Sequence[str] = METRICS
+    pred: np.ndarray,
+    label: np.ndarray,
+    spacing: Optional[Sequence[float]] = None,
+    metrics: Sequence[str] = METRICS,
+    hd95: str = HD95[0],
 ) -> dict[str, float]:
     """The metrics of two boolean masks, neither of them empty.
 
-    asd is one-directional (prediction to label); hd95 the 95th percentile of both directions joined.
+    asd is one-directional (prediction to label); hd95: one of HD95, see above.
     """
     intersection, size = np.count_nonzero(pred & label), np.count_nonzero(pred) + np.count_nonzero(label)
     values = {"dice": 2 * intersection / size, "jaccard": intersection / (size - intersection)}
@@ -72,7 +80,8 @@ def binary_metrics(
         values["asd"] = to_label.mean()
         if "hd95" in metrics:
             to_pred = surface_distances(label_border, pred_border, spacing)
-            values["hd95"] = np.percentile(np.concatenate([to_label, to_pred]), 95)
+            directions = [to_label, to_pred] if hd95 == "max" else [np.concatenate([to_label, to_pred])]
+            values["hd95"] = max(np.percentile(distances, 95) for distances in directions)
     return {name: float(values[name]) for name in metrics}
 
 

@@ -25,7 +25,7 @@ from utils.options import Parser, check_patch_size, dataset_names, new_folder
 from utils.prediction import Model, Prediction, load_model, predict_scan
 from utils.run_folder import command_line, environment
 
-ONLY_TEST = ("output_dir", "test_list", "spacing", "unit", "empty", "columns", "figures")
+ONLY_TEST = ("output_dir", "test_list", "spacing", "unit", "empty", "hd95", "columns", "figures", "save_nifti")
 DECIDES = {"weights_sha256": "weights", "probabilities": "--save_probabilities", "nms": "--nms", "stride": "--stride"}
 ONLY_PREDICT = ("weights", "out", "save_probabilities", "one_pass")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 from pathlib import Path
-from typing import Iterable, NamedTuple, Optional, Sequence
+from typing import Callable, Iterable, Mapping, NamedTuple, Optional, Sequence
 
 import h5py
 import numpy as np
@@ -16,6 +17,7 @@ from dataloaders.datasets import DATASETS
 from dataloaders.errors import InputError
 from dataloaders.writing import write_json
 from utils.evaluation import CaseResult, defined_mean
+from utils.metrics import HD95, METRICS
 
 DISTANCES = ("hd95", "asd")
 PUBLISHED = Path(__file__).resolve().parent.parent / "results" / "published.json"
@@ -74,12 +76,17 @@ def means(table: np.ndarray, classes: Sequence[str]) -> dict:
 
 
 def write_results(
-    folder: Path, evaluated: Iterable[tuple[CaseResult, np.ndarray]], classes: Sequence[str], empty: str, about: dict
+    folder: Path,
+    evaluated: Iterable[tuple[CaseResult, np.ndarray]],
+    classes: Sequence[str],
+    empty: str,
+    about: dict,
+    save: Optional[Callable[[Path, str, np.ndarray], None]] = None,
 ) -> dict:
     """Write per_case.csv, summary.json and predictions/ of what `evaluate` yields; returns the summary.
 
     As one folder: the old one stays until the new one is whole. Predictions are written as they come. `about` goes
-    into the summary.
+    into the summary. save(folder, case, prediction) may write more of each prediction.
     """
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
@@ -89,6 +96,8 @@ def write_results(
         results.append(result)
         with h5py.File(new / "predictions" / f"{result.name}.h5", "w") as file:
             file.create_dataset("prediction", data=pred, compression="gzip")
+        if save is not None:
+            save(new, result.name, pred)
     summary = {**about, **summarise(results, classes, empty)}
     write_json(new / "summary.json", summary)
     with open(new / "per_case.csv", "w", newline="") as file:
@@ -120,11 +129,44 @@ class Results(NamedTuple):
     tables: dict
 
 
+# The types of what a summary.json holds apart from numbers by class, as far as tables show it; OPTIONAL may be missing.
+SUMMARY = {"dataset": str, "run": str, "unit": str, "empty_rule": str, "cases": int, "nms": bool, "classes": list}
+OPTIONAL = {"iteration": int, "selection": str, "note": str, "kind": str, "windows": str, "hd95": str, "method": str}
+OPTIONAL.update(val_dice=float, weights=str, flags=dict, device=str)
+
+
+def check_summary(summary: dict) -> None:
+    """Raise ValueError, or KeyError, where a summary is not what `write_results` writes."""
+    given = {name: summary[name] for name in OPTIONAL if summary.get(name) is not None}
+    for name, value in {**given, **{name: summary[name] for name in SUMMARY}}.items():
+        if type(value) is not {**SUMMARY, **OPTIONAL}[name]:
+            raise ValueError(f"'{name}' is {json.dumps(value)}")
+    for name, known in {"hd95": HD95, "empty_rule": ("ours", "release")}.items():
+        if summary.get(name, known[0]) not in known:
+            raise ValueError(f"'{name}' is {json.dumps(summary[name])}, not {' or '.join(known)}")
+    classes = summary["classes"]
+    counts = {name: summary[name] for name in ("empty_predictions", "predictions_of_absent_classes")}
+    for name, values in counts.items():
+        if not isinstance(values, dict) or list(values) != classes or {type(v) for v in values.values()} != {int}:
+            raise ValueError(f"'{name}' is {json.dumps(values)}, not a number for each of {', '.join(classes)}")
+    if list(summary["metrics"]) != list(METRICS):
+        raise ValueError(f"'metrics' has {', '.join(summary['metrics'])}, not {', '.join(METRICS)}")
+    for name, entry in summary["metrics"].items():
+        entries = {"": entry, **entry["by_class"]}
+        if list(entry["by_class"]) != classes:
+            raise ValueError(f"'metrics' has other classes in {name}")
+        for where, values in entries.items():
+            numbers = [values["mean"], values["std_over_cases"], values.get("mean_with_penalty")]
+            if not all(value is None or type(value) in (int, float) for value in numbers):
+                raise ValueError(f"'metrics' holds {json.dumps(numbers)} in {name} {where}".rstrip())
+
+
 def read_results(folder: Path) -> Results:
     """Read a test's summary.json and per_case.csv; raises InputError that names the file if one is damaged."""
     try:
         path = folder / "summary.json"
         summary = json.loads(path.read_text())
+        check_summary(summary)
         classes, metrics = summary["classes"], list(summary["metrics"])
         path = folder / "per_case.csv"
         with open(path, newline="") as file:
@@ -137,8 +179,9 @@ def read_results(folder: Path) -> Results:
             name: np.array([float(row[name] or "nan") for row in rows]).reshape(len(cases), len(classes))
             for name in metrics
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a test's result, test the run again ({error})") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else error
+        raise InputError(f"{path}: not a test's result, test the run again ({what})") from error
     if summary["empty_rule"] == "release":
         tables.update({name: np.nan_to_num(tables[name], nan=0.0) for name in DISTANCES if name in tables})
     return Results(Path(folder), summary, cases, tables)
@@ -147,40 +190,61 @@ def read_results(folder: Path) -> Results:
 def published_rows(dataset: str, settings: Iterable[tuple]) -> list[dict]:
     """The published results of these (method, labelnum, preset) and of the neighbours on the same splits.
 
-    The full method's row stands beside its presets, too. From results/published.json; empty where nothing is published.
+    The full method's row is among them for its presets, too. `rule` says how a row's weights were chosen, `weights`
+    which of ours they are comparable with: best, last or "-". From results/published.json; empty where nothing is
+    published.
     """
     wanted = set()
     for method, labelnum, preset in settings:
         if method is not None:
             wanted |= {(method, labelnum, preset), (method, labelnum, None), ("neighbour", labelnum, None)}
-    rows = json.loads(PUBLISHED.read_text())["rows"]
+    published = json.loads(PUBLISHED.read_text())
     return [
-        row
-        for row in rows
+        {**row, **published["selections"][row["selection"]]}
+        for row in published["rows"]
         if row["dataset"] == dataset and (row["method"], row["labelnum"], row.get("preset")) in wanted
     ]
 
 
 COLUMNS = {"dice": "DSC %", "jaccard": "Jaccard %", "hd95": "95HD ({unit})", "asd": "ASD ({unit})"}
+ALL_COLUMNS = (*COLUMNS, "classes", "empty")  # the metrics, Dice by class, the number of empty predictions
 
 
-def table_header(classes: Sequence[str], unit: str, columns: Sequence[str] = tuple(COLUMNS)) -> list[str]:
-    """The columns of the rows below: the metrics chosen, then Dice by class, then the number of empty predictions."""
-    return ["", *(COLUMNS[name].format(unit=unit) for name in columns), *(f"{label} %" for label in classes), "empty"]
+def _row(name: str, columns: Sequence[str], classes: Sequence[str], metric: Callable, label: Callable, empty) -> list:
+    """A row's cells: metric(name) of each metric among `columns`, label(name) of each class, and the count `empty`."""
+    cells = {"classes": lambda: [label(one) for one in classes], "empty": lambda: [str(empty)]}
+    parts = [cells[column]() if column in cells else [metric(column)] for column in columns]
+    return [name, *(cell for part in parts for cell in part)]
 
 
-def table_row(
-    name: str, summary: dict, columns: Sequence[str] = tuple(COLUMNS), class_spread: bool = False
+def metric_title(metric: str, unit: str, hd95: str = HD95[0]) -> str:
+    """A metric's name over its column."""
+    title = COLUMNS[metric].format(unit=unit)
+    return title.replace("95HD", "95HD max") if hd95 == "max" else title
+
+
+def table_header(
+    classes: Sequence[str], unit: str, columns: Sequence[str] = ALL_COLUMNS, hd95: str = HD95[0]
 ) -> list[str]:
+    """The columns of the rows below."""
+    return _row("", columns, classes, lambda metric: metric_title(metric, unit, hd95), "{} %".format, "empty")
+
+
+def table_row(name: str, summary: dict, columns: Sequence[str] = ALL_COLUMNS, class_spread: bool = False) -> list[str]:
     """One row of `format_table`: mean ± standard deviation over cases, overlaps in per cent.
 
-    class_spread: the classes' standard deviations, too.
+    A mean's `interval` follows in brackets, where the summary has one. class_spread: the classes' deviations, too.
     """
-    metrics, classes = summary["metrics"], summary["classes"]
-    cells = [_cell(metrics[metric]["mean"], metrics[metric]["std_over_cases"], metric) for metric in columns]
-    for entry in (metrics["dice"]["by_class"][label] for label in classes):
-        cells.append(_cell(entry["mean"], entry["std_over_cases"] if class_spread else None, "dice"))
-    return [name, *cells, str(sum(summary["empty_predictions"].values()))]
+    metrics = summary["metrics"]
+
+    def of_metric(name):
+        return _cell(metrics[name]["mean"], metrics[name]["std_over_cases"], name, metrics[name].get("interval"))
+
+    def of_class(label):
+        entry = metrics["dice"]["by_class"][label]
+        return _cell(entry["mean"], entry["std_over_cases"] if class_spread else None, "dice")
+
+    return _row(name, columns, summary["classes"], of_metric, of_class, sum(summary["empty_predictions"].values()))
 
 
 def over_runs(values: Iterable[Optional[float]]) -> tuple[Optional[float], Optional[float]]:
@@ -189,32 +253,45 @@ def over_runs(values: Iterable[Optional[float]]) -> tuple[Optional[float], Optio
     return _number(defined_mean(array)), spread(array)
 
 
-def over_runs_row(name: str, summaries: Sequence[dict], columns: Sequence[str] = tuple(COLUMNS)) -> list[str]:
+def over_runs_row(name: str, summaries: Sequence[dict], columns: Sequence[str] = ALL_COLUMNS) -> list[str]:
     """Mean ± sample standard deviation over runs (seeds) of one setting; of a single run the mean alone."""
     metrics = [summary["metrics"] for summary in summaries]
-    cells = [_cell(*over_runs(entry[metric]["mean"] for entry in metrics), metric) for metric in columns]
-    for label in summaries[0]["classes"]:
-        cells.append(_cell(*over_runs(entry["dice"]["by_class"][label]["mean"] for entry in metrics), "dice"))
-    return [name, *cells, str(sum(sum(summary["empty_predictions"].values()) for summary in summaries))]
+
+    def of_metric(name):
+        return _cell(*over_runs(entry[name]["mean"] for entry in metrics), name)
+
+    def of_class(label):
+        return _cell(*over_runs(entry["dice"]["by_class"][label]["mean"] for entry in metrics), "dice")
+
+    empty = sum(sum(summary["empty_predictions"].values()) for summary in summaries)
+    return _row(name, columns, summaries[0]["classes"], of_metric, of_class, empty)
 
 
-def published_row(row: dict, classes: Sequence[str], columns: Sequence[str] = tuple(COLUMNS)) -> list[str]:
-    """The same of a published result, whose numbers are in per cent already; `-` where none is published."""
-    values = [row.get(metric) for metric in columns]
-    values += [row.get("by_class", {}).get(label) for label in classes]
+def published_row(
+    row: dict, classes: Sequence[str], columns: Sequence[str] = ALL_COLUMNS, hd95: str = HD95[0]
+) -> list[str]:
+    """The same of a published result, whose numbers are in per cent already; `-` where none is published.
+
+    hd95: the table's definition; published 95HD are pooled ones, which do not stand in a column of others.
+    """
+
+    def number(value):
+        return "-" if value is None else f"{value:.2f}"
+
     per_cent = " %" if DATASETS[row["dataset"]].labelnum_unit == "per cent" else ""
-    return [
-        f"published: {row['name']}, {row['labelnum']}{per_cent}",
-        *("-" if value is None else f"{value:.2f}" for value in values),
-        "-",
-    ]
+    values = {**row, "hd95": row.get("hd95") if hd95 == HD95[0] else None}
+    return _row(
+        f"published: {row['name']}, {row['labelnum']}{per_cent}", columns, classes,
+        lambda metric: number(values.get(metric)), lambda label: number(row.get("by_class", {}).get(label)), "-",
+    )  # fmt: skip
 
 
-def _cell(mean: Optional[float], std: Optional[float], metric: str) -> str:
+def _cell(mean: Optional[float], std: Optional[float], metric: str, interval: Optional[Sequence[float]] = None) -> str:
     if mean is None:
         return "undefined"
     scale = 1 if metric in DISTANCES else 100
-    return f"{mean * scale:.2f}" + ("" if std is None else f" ± {std * scale:.2f}")
+    text = f"{mean * scale:.2f}" + ("" if std is None else f" ± {std * scale:.2f}")
+    return text + ("" if interval is None else f" [{interval[0] * scale:.2f}, {interval[1] * scale:.2f}]")
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
@@ -228,37 +305,94 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def footnotes(summaries: Sequence[dict], spread_over: str = "standard deviation over cases") -> list[str]:
-    """What a reader has to know to trust a table of these summaries, all of one dataset, test list and rule."""
+def titled(dataset: str, kind: str = "") -> str:
+    """A dataset's name for titles, captions and footnotes: with what its data are where they are no patients'."""
+    return f"{dataset} ({kind})" if kind else dataset
+
+
+def footnotes(
+    summaries: Sequence[dict],
+    spread_over: str = "standard deviation over cases",
+    columns: Sequence[str] = ALL_COLUMNS,
+    short: bool = False,
+) -> list[str]:
+    """What a reader has to know to trust a table of these summaries, all of one dataset, test list and set of rules.
+
+    columns: those that the table has; short: only what the numbers cannot be used without.
+    """
     first = summaries[0]
     expected = DATASETS[first["dataset"]].expected if first["dataset"] in DATASETS else {}
-    undefined = "undefined and left out" if first["empty_rule"] == "ours" else "0, as in the releases (--empty release)"
     published = expected.get("test", first["cases"])
     count = f"{first['cases']} test volumes"
     if first["cases"] != published:
         count += f", not the {published} of the published list"
     notes = [
-        f"{first['dataset']}, {count}; mean ± {spread_over}; classes by label "
+        f"{titled(first['dataset'], first.get('kind', ''))}, {count}; mean ± {spread_over}; classes by label "
         "value: " + ", ".join(f"{index + 1} {label}" for index, label in enumerate(first["classes"])),
-        f"empty: predictions that miss a class the case has; distances to an empty mask are {undefined}",
     ]
+    notes += [] if short else [_empty_note(first)]
     windows = dict.fromkeys(summary.get("windows") or "" for summary in summaries)
-    notes += [text for text in windows if text]
+    notes += [text for text in windows if text and not short]
     if first["nms"]:
         notes.append("kept of a prediction: the largest object of each class (--nms)")
     notes += dict.fromkeys(summary["note"] for summary in summaries if summary.get("note"))
-    best = [summary for summary in summaries if summary.get("selection") and summary["run"].endswith(" best")]
-    unchosen = [summary for summary in best if summary.get("val_dice", 0) is None]
-    for rule in dict.fromkeys(summary["selection"] for summary in best if summary not in unchosen):
-        notes.append(f"best: chosen by {rule}; last: the end of training, not chosen")
-    if unchosen:
-        names = ", ".join(summary["run"] for summary in unchosen)
-        notes.append(f"{names}: not chosen: no validation was run, these are the last weights")
+    hd95 = first.get("hd95", HD95[0])
+    if "hd95" in columns and not (short and hd95 == HD95[0]):
+        notes.append(HD95_NOTES[hd95])
+    notes += selection_notes(summaries)
     for summary in summaries:
-        penalty = summary["metrics"]["asd"].get("mean_with_penalty")
-        if penalty is not None:
-            hd95 = summary["metrics"]["hd95"]["mean_with_penalty"]
-            notes.append(
-                f"{summary['run']}: with the volume's diagonal for empty masks 95HD {hd95:.2f}, ASD {penalty:.2f}"
-            )
+        metrics = {name: summary["metrics"][name] for name in DISTANCES if name in columns}
+        means = {name: entry.get("mean_with_penalty") for name, entry in metrics.items()}
+        if not short and any(value is not None for value in means.values()):
+            text = ", ".join(f"{COLUMNS[name].split()[0]} {value:.2f}" for name, value in means.items())
+            notes.append(f"{summary['run']}: with the volume's diagonal for empty masks {text}")
     return notes
+
+
+HD95_NOTES = {
+    "pooled": "95HD: the 95th percentile of both directions' surface distances pooled, MedPy's; libraries that take "
+    "the larger of the two directions' percentiles (--hd95 max) can give tens of voxels more",
+    "max": "95HD max: the larger of the two directions' 95th percentiles (--hd95 max), not MedPy's pooled 95HD, which "
+    "published values are",
+}
+
+
+def _empty_note(summary: dict) -> str:
+    rules = {"ours": "undefined and left out", "release": "0, as in the releases (--empty release)"}
+    return (
+        "empty: predictions that miss a class the case has; distances to an empty mask are "
+        f"{rules[summary['empty_rule']]}; every mean is over cases, then over classes, then over runs"
+    )
+
+
+def selection_notes(summaries: Sequence[dict]) -> list[str]:
+    """How the best weights of these summaries were chosen; where several rules meet, each note names its rows."""
+    best = [summary for summary in summaries if summary.get("selection") and summary["run"].endswith(" best")]
+    notes: dict[str, list[str]] = {}
+    for summary in best:
+        chosen = f"chosen by {summary['selection']}; last: the end of training, not chosen"
+        if summary.get("val_dice", 0) is None:
+            chosen = "not chosen: no validation was run, these are the last weights"
+        notes.setdefault(chosen, []).append(summary["run"])
+    if len(notes) == 1 and "not chosen: " not in next(iter(notes)):
+        return [f"best: {chosen}" for chosen in notes]
+    return [f"{', '.join(_rows(runs, notes))}: {chosen}" for chosen, runs in notes.items()]
+
+
+def _rows(runs: Sequence[str], notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Names of runs without their seeds, where all seeds of a setting are in one note."""
+    short = [re.sub(r" seed_\d+", "", run) for run in runs]
+    found = [{re.sub(r" seed_\d+", "", run) for run in several} for several in notes.values()]
+    return list(
+        dict.fromkeys(name if sum(name in names for names in found) == 1 else run for name, run in zip(short, runs))
+    )
+
+
+def published_notes(published: Sequence[dict]) -> list[str]:
+    """The sources of published rows, with the rule by which their weights were chosen."""
+    notes: dict[tuple, list[str]] = {}
+    for row in published:
+        notes.setdefault((row["source"], row["rule"]), []).append(row["name"])
+    return [
+        f"published, {', '.join(dict.fromkeys(names))}: {source}; {rule}" for (source, rule), names in notes.items()
+    ]

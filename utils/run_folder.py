@@ -190,6 +190,7 @@ def open_run(
     parameters = sum(value.numel() for value in student.parameters())
     config = {
         **description,
+        "kind": data.kind,
         "flags": vars(args),
         "lists": data.lists,
         "data": data.hashes,

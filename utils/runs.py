@@ -1,19 +1,25 @@
-"""Finding runs: a run's folder, a folder of runs, or one with a bare .pth."""
+"""Finding runs: a run's folder, a folder of runs, or one with a bare .pth. What their config.json says of them."""
 
 from __future__ import annotations
 
+import importlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional, Sequence
 
-from dataloaders.datasets import DatasetInfo
+from dataloaders.datasets import DATASETS, DatasetInfo
 from dataloaders.errors import InputError
+from utils.run_folder import FREE_ON_RESUME, recorded_flags
 
 
 @dataclass
 class Run:
-    """A folder with weights. `group` is shared by the seeds of one setting; `training` tells how it was trained."""
+    """A folder with weights. `group` is shared by the seeds of one setting; `training` tells how it was trained.
+
+    size: what of it is smaller than the paper's, "96x96, 3,000 iterations"; "" at full size and for other datasets than
+    the published ones. fault: why its config.json cannot be read.
+    """
 
     path: Path
     name: str
@@ -26,6 +32,13 @@ class Run:
     preset: Optional[str] = None
     config: dict = field(default_factory=dict)
     training: str = ""
+    size: str = ""
+    fault: str = ""
+
+    @property
+    def home(self) -> Path:
+        """The folder that the seeds of its setting share."""
+        return self.folder.parent if self.seed else self.folder
 
 
 def find_runs(folder: Path, info: DatasetInfo) -> list[Run]:
@@ -78,12 +91,7 @@ def describe_run(path: Path, whole: bool = False) -> Optional[Run]:
 
     whole: the first stage too.
     """
-    try:
-        config = json.loads((path / "config.json").read_text())
-    except (OSError, ValueError):
-        config = {}
     weights = {kind: path / f"{kind}.pth" for kind in ("best", "last") if (path / f"{kind}.pth").exists()}
-    flags = config.get("flags", {})
     stage = path.name if path.name in ("pretrain", "self") else ""
     if stage == "pretrain" and not whole and (path.parent / "self" / "last.pth").exists():
         return None  # only the start of a run of two stages
@@ -91,8 +99,20 @@ def describe_run(path: Path, whole: bool = False) -> Optional[Run]:
     seed = folder.name if folder.name.startswith("seed_") else ""
     group = folder.parent.name if seed else folder.name
     name = " ".join(part for part in (group, seed, stage if stage == "pretrain" else "") if part)
+    run = Run(path, name, group, weights, folder, seed)
+    try:
+        return _described(run, json.loads((path / "config.json").read_text()), stage)
+    except FileNotFoundError:
+        return run
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        fault = f"{path / 'config.json'}: not a run's description ({error!r}); restore it or move it away"
+        return replace(run, fault=fault)
+
+
+def _described(run: Run, config: dict, stage: str) -> Run:
+    flags = config.get("flags", {})
     if not flags:
-        return Run(path, name, group, weights, folder, seed)
+        return run
     labelnum = None if flags.get("labeled_cases") is not None else flags.get("labelnum")
     patch = "x".join(str(size) for size in config["dataset"]["patch_size"])
     training = (
@@ -102,7 +122,77 @@ def describe_run(path: Path, whole: bool = False) -> Optional[Run]:
     preset = flags.get("preset")
     if preset:
         training = f"preset {preset}, {training}"
-    return Run(path, name, group, weights, folder, seed, config["method"], labelnum, preset, config, training)
+    size = _small_size(config, stage)
+    return replace(
+        run, method=config["method"], labelnum=labelnum, preset=preset, config=config, size=size,
+        training=training + (f"; {SMALL}" if size else ""),
+    )  # fmt: skip
+
+
+SMALL = "a small-size check, not the papers' setting"
+
+
+def train_script(method: str):
+    """The train script of a method as a module: it alone knows the paper's sizes and its flags' defaults. Or None."""
+    try:
+        return importlib.import_module(f"train_{method}")
+    except ImportError:
+        return None
+
+
+def _small_size(config: dict, stage: str) -> str:
+    """See Run.size."""
+    flags, dataset = config["flags"], config["dataset"]
+    script, info = train_script(config["method"]), DATASETS.get(dataset.get("name"))
+    if script is None or info is None:
+        return ""
+    paper, patch, parts = {**vars(script.parse_args([])), **script.DEFAULTS[info.dims]}, dataset["patch_size"], []
+    if any(size < full for size, full in zip(patch, info.patch_size)):
+        parts.append("x".join(map(str, patch)))
+    if flags["batch_size"] < paper["batch_size"]:
+        parts.append(f"batch {flags['batch_size']}")
+    names = [name for name in ("pretrain_iterations", "max_iterations") if name in flags]
+    if stage == "pretrain":
+        names = ["pretrain_iterations"]
+    if any(flags[name] < paper[name] for name in names):
+        parts.append(" + ".join(f"{flags[name]:,}" for name in names) + " iterations")
+    return ", ".join(parts)
+
+
+def size_notes(runs: Sequence[Run]) -> list[str]:
+    """A note for each size below the papers', naming the settings that have it where not all have the same."""
+    named: dict[str, list[str]] = {}
+    for run in runs:
+        named.setdefault(run.size, []).append(run.group)
+    return [
+        ("" if len(named) == 1 else f"{', '.join(dict.fromkeys(groups))}: ") + f"{size}: {SMALL}"
+        for size, groups in named.items()
+        if size
+    ]
+
+
+def disagreement(runs: Sequence[Run]) -> str:
+    """Why these runs are no seeds of one setting: the first flag in which two differ; "" where none does.
+
+    A flag that an older run lacks has its default there.
+    """
+    free = set(FREE_ON_RESUME) - {"max_iterations"} | {"seed", "root_path"}
+    flags = [run.config.get("flags", {}) for run in runs]
+    known = {key for one in flags for key in one} - free
+    if any(known - one.keys() for one in flags if one):
+        script = train_script(runs[0].method)
+        defaults = vars(script.parse_args([])) if script else {}
+        recorded = [recorded_flags(run.config, known) if one else one for run, one in zip(runs, flags)]
+        flags = [{**{key: defaults.get(key) for key in known}, **one} if one else one for one in recorded]
+    for run, own in zip(runs[1:], flags[1:]):
+        for key in sorted(known):
+            if own.get(key) != flags[0].get(key):
+                return (
+                    f"{run.path}: trained with --{key} {own.get(key)}, its sister {runs[0].path} with "
+                    f"{flags[0].get(key)}: no seeds of one setting, not averaged; move one away, or name the folders "
+                    "that belong together"
+                )
+    return ""
 
 
 def code_of(config: dict) -> str:

@@ -11,13 +11,19 @@ import numpy as np
 from dataloaders.datasets import case_of, get_dataset
 from dataloaders.errors import InputError
 from utils.evaluation import defined_mean
-from utils.reports import Results, means, read_results
-from utils.run_folder import FREE_ON_RESUME, recorded_flags
-from utils.runs import Run, describe_run
-from utils.statistics import Difference, paired_difference
+from utils.metrics import HD95
+from utils.reports import Results, means, over_runs, read_results, titled
+from utils.runs import Run, describe_run, disagreement
+from utils.statistics import Difference, mean_interval, paired_difference
 
-# What has to agree in two tests so that their numbers may stand in one table.
-RULES = ("dataset", "test_list_sha256", "test_data_sha256", "unit", "empty_rule", "nms")
+# What has to agree in two tests so that their numbers may stand in one table, and what a summary that lacks it means.
+RULES = {"dataset": None, "test_list_sha256": None, "test_data_sha256": None, "unit": None, "empty_rule": None}
+RULES.update(nms=None, hd95=HD95[0])
+
+
+def rules_of(summary: dict) -> tuple:
+    """The values of RULES."""
+    return tuple(summary.get(name, default) for name, default in RULES.items())
 
 
 @dataclass
@@ -35,6 +41,12 @@ class Setting:
     runs: list[Run] = field(default_factory=list)
     tests: dict[str, list[Results]] = field(default_factory=dict)  # "best" -> one a seed
     status: str = ""
+    kind: str = ""  # what the data are where they are no patients': "phantoms"
+
+    @property
+    def title(self) -> str:
+        """The dataset as titles and captions name it."""
+        return titled(self.dataset, self.kind)
 
     @property
     def classes(self) -> Sequence[str]:
@@ -54,23 +66,33 @@ class Setting:
         return tests[0].cases, {name: defined_mean(np.stack([test.tables[name] for test in tests])) for name in names}
 
     def over_cases(self, kind: str) -> dict:
-        """A summary of the seeds' mean, its deviations over cases."""
-        summary = self.tests[kind][0].summary
-        _, tables = self.seed_mean(kind)
-        empty = [sum(test.summary["empty_predictions"].values()) for test in self.tests[kind]]
-        return {
-            "classes": summary["classes"],
-            "metrics": {name: means(table, summary["classes"]) for name, table in tables.items()},
-            "empty_predictions": {"all": sum(empty)},
-        }
+        """A summary: the mean of the seeds' means, each over cases, then classes, with its bootstrap `interval`.
+
+        The deviations are those over the cases, each case's score being the mean of its seeds'.
+        """
+        tests = self.tests[kind]
+        cases, tables = self.seed_mean(kind)
+        patients = np.array([case_of(case) for case in cases])
+        metrics = {}
+        for name, table in tables.items():
+            entry, measured = means(table, self.classes), [test.summary["metrics"][name] for test in tests]
+            entry["mean"] = over_runs(one["mean"] for one in measured)[0]
+            for label, of_class in entry["by_class"].items():
+                of_class["mean"] = over_runs(one["by_class"][label]["mean"] for one in measured)[0]
+            entry["interval"] = mean_interval(np.stack([test.tables[name] for test in tests]), patients)
+            metrics[name] = entry
+        empty = [sum(test.summary["empty_predictions"].values()) for test in tests]
+        return {"classes": self.classes, "metrics": metrics, "empty_predictions": {"all": sum(empty)}}
 
 
-def find_settings(folders: Sequence[Path]) -> list[Setting]:
-    """The settings of all tests at or below these folders, by their folders' names.
+def find_settings(folders: Sequence[Path]) -> tuple[list[Setting], list[str]]:
+    """The settings of all tests at or below these folders, by their folders' names, and what is left out of them.
 
-    Raises InputError where there is none, and for seeds of one folder that were trained with different flags.
+    Left out, a line for each: a test or a run that cannot be read, and a setting whose seeds were trained with
+    different flags. Raises InputError where nothing is left.
     """
     found: dict[tuple, Setting] = {}
+    faults: list[str] = []
     seen = set()
     for folder in map(Path, folders):
         if not folder.is_dir():
@@ -81,36 +103,35 @@ def find_settings(folders: Sequence[Path]) -> list[Setting]:
             seen.add(test)
             if run is None:
                 continue
-            results = read_results(path.parent)
-            where = run.folder.parent if run.seed else run.folder
-            rules = tuple(results.summary.get(name) for name in RULES)
+            try:
+                if run.fault:
+                    raise InputError(run.fault)
+                results = read_results(path.parent)
+            except InputError as error:
+                faults.append(str(error))
+                continue
             setting = found.setdefault(
-                (where.resolve(), *rules),
+                (run.home.resolve(), *rules_of(results.summary)),
                 Setting(run.group, results.summary["dataset"], run.method, run.labelnum, run.preset),
             )
+            setting.kind = setting.kind or results.summary.get("kind") or run.config.get("kind") or ""
             if run.path not in [other.path for other in setting.runs]:
-                _same_training(setting.runs[0] if setting.runs else run, run)
                 setting.runs.append(run)
             setting.tests.setdefault(path.parent.name[len("test_") :], []).append(results)
-    if not found:
+    for setting in found.values():
+        setting.tests = dict(sorted(setting.tests.items(), key=lambda item: (item[0] != "best", item[0] == "last")))
+    reasons = {id(setting): disagreement(setting.runs) for setting in found.values()}
+    faults = list(dict.fromkeys([*faults, *filter(None, reasons.values())]))
+    settings = [setting for setting in found.values() if not reasons[id(setting)]]
+    if faults and not settings:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise InputError(faults[0] + more)
+    if not settings:
         raise InputError(
             f"{', '.join(map(str, folders))}: no test_*/summary.json at or below; test first: "
             "python test_2d.py --name ACDC --output_dir runs/ACDC"
         )
-    return list(found.values())
-
-
-def _same_training(first: Run, run: Run) -> None:
-    pair = [other.config for other in (first, run)]
-    names = {key for config in pair for key in config.get("flags", {})}
-    flags = [recorded_flags(config, names) if "flags" in config else {} for config in pair]
-    free = set(FREE_ON_RESUME) - {"max_iterations"} | {"seed", "root_path"}
-    for key in sorted({*flags[0], *flags[1]} - free):
-        if flags[0].get(key) != flags[1].get(key):
-            raise InputError(
-                f"{run.path}: trained with --{key} {flags[1].get(key)}, its sister {first.path} with "
-                f"{flags[0].get(key)}: no seeds of one setting; move one away, or name the folders that belong together"
-            )
+    return settings, faults
 
 
 class Comparison(NamedTuple):

@@ -1,18 +1,21 @@
-"""Is one method better than another on the same cases? Paired bootstrap interval and Wilcoxon's signed-rank test."""
+"""What few cases allow to say: bootstrap intervals, and Wilcoxon's signed-rank test of paired differences."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 from scipy import stats
 
+from utils.evaluation import defined_mean
+
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+FEWEST = 6  # with five the two-sided p of the signed-rank test is never below 0.05; below that nothing is claimed
 
 
 class Difference(NamedTuple):
-    """A mean paired difference over `count` cases; None where too few are there to say."""
+    """A mean paired difference over `count` cases; None where nothing is defined or the cases are too few."""
 
     mean: Optional[float]
     low: Optional[float]  # of the bootstrap's confidence interval
@@ -21,24 +24,48 @@ class Difference(NamedTuple):
     count: int
 
 
-def bootstrap_interval(differences: np.ndarray, seed: int = 0) -> Optional[tuple[float, float]]:
-    """The percentile bootstrap interval (95 %) of the mean of paired differences (N,); None below two.
+def bootstrap_interval(statistic: Callable, count: int, seed: int = 0) -> Optional[tuple[float, float]]:
+    """The percentile bootstrap interval (95 %) of a statistic of `count` cases, None for fewer than FEWEST.
 
-    The cases are drawn with replacement, a case's pair always together. The same numbers for the same seed.
+    statistic(index) gives for each row of case numbers (R, count), drawn with replacement, one value (R,). The same
+    numbers for the same seed. None, too, where a draw leaves nothing defined.
     """
-    count = len(differences)
-    if count < 2:
+    if count < FEWEST:
         return None
-    drawn = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
-    means = differences[drawn].mean(axis=1)
-    low, high = np.percentile(means, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
-    return float(low), float(high)
+    found = stats.bootstrap(
+        (np.arange(count),), lambda index, axis: statistic(index), n_resamples=RESAMPLES, confidence_level=CONFIDENCE,
+        method="percentile", vectorized=True, axis=-1, batch=1000, random_state=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return None if np.isnan(found).any() else (float(found.low), float(found.high))
+
+
+def mean_interval(tables: np.ndarray, groups: np.ndarray) -> Optional[tuple[float, float]]:
+    """The interval of the mean of one metric's tables (seeds, cases, classes): over cases, then classes, then seeds.
+
+    NaN is left out of its class's mean. groups (cases,): the patient of each case; a patient's cases stay together.
+    """
+    members = np.unique(groups)[:, None] == np.asarray(groups)  # patients, cases
+    defined = ~np.isnan(tables)
+    sums = np.einsum("pc,sck->psk", members, np.where(defined, tables, 0))
+    counts = np.einsum("pc,sck->psk", members, defined.astype(float))
+
+    def statistic(index):
+        index = np.atleast_2d(index)
+        total, number = sums[index].sum(axis=1), counts[index].sum(axis=1)  # draws, seeds, classes
+        by_class = np.where(number > 0, total / np.maximum(number, 1), np.nan)
+        return defined_mean(defined_mean(by_class, axis=2), axis=1)
+
+    return bootstrap_interval(statistic, len(members)) if defined.any() else None
 
 
 def wilcoxon_p(differences: np.ndarray) -> Optional[float]:
-    """Two-sided p of Wilcoxon's signed-rank test of paired differences (N,), zeros left out; None if no others are."""
-    differences = differences[differences != 0]
-    return float(stats.wilcoxon(differences).pvalue) if len(differences) else None
+    """Two-sided p of Wilcoxon's signed-rank test of paired differences (N,), zeros left out.
+
+    None for fewer than FEWEST differences, and where all are zero.
+    """
+    if len(differences) < FEWEST or not differences.any():
+        return None
+    return float(stats.wilcoxon(differences[differences != 0]).pvalue)
 
 
 def paired_difference(differences: np.ndarray, groups: np.ndarray) -> Difference:
@@ -51,5 +78,5 @@ def paired_difference(differences: np.ndarray, groups: np.ndarray) -> Difference
     means = np.array([differences[groups == group].mean() for group in np.unique(groups)])
     if not len(means):
         return Difference(None, None, None, None, 0)
-    low, high = bootstrap_interval(means) or (None, None)
+    low, high = bootstrap_interval(lambda index: means[index].mean(axis=-1), len(means)) or (None, None)
     return Difference(float(means.mean()), low, high, wilcoxon_p(means), len(means))

@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 
 from dataloaders.datasets import DATASETS
+from dataloaders.own_datasets import read_own_dataset
+from dataloaders.reading import stated_kind
 from dataloaders.seeding import generator
 from scripts.make_phantom import draw_case, draw_style, main, make_phantom
 
@@ -16,6 +18,20 @@ def contents(root):
         elif path.is_file():
             found[path.relative_to(root)] = path.read_bytes()
     return found
+
+
+@pytest.mark.parametrize("layout", ["h5", "transunet", "nifti"])
+def test_phantoms_state_that_they_are_phantoms(tmp_path, layout):
+    """In dataset.json and, where there are h5 files, in their attributes; other folders state nothing."""
+    main(f"--name Synapse --out {tmp_path} --train 2 --test 1 --shape 4 32 32 --layout {layout}".split())
+    root = tmp_path if layout == "nifti" else tmp_path / "Synapse"
+    files = sorted(root.rglob("*.h5"))
+    assert stated_kind(root, []) == "phantoms" and len(files) == {"h5": 9, "transunet": 1, "nifti": 0}[layout]
+    assert stated_kind(tmp_path / "elsewhere", files) == ("phantoms" if files else "")
+    if layout == "nifti":
+        assert read_own_dataset(root / "dataset.json").notes == ()
+    (root / "dataset.json").write_text("[1]")
+    assert stated_kind(root, []) == ""
 
 
 def test_deterministic_from_the_seed(tmp_path):

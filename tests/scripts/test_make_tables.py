@@ -40,7 +40,7 @@ def test_markdown_measured_beside_published(runs, capsys):
     over_runs, over_cases = cells(text, "| Ours_MT_5 | best")
     assert over_runs[:4] == ["Ours_MT_5", "best", "2", f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"]
     assert over_cases[3].startswith(f"{np.mean(values):.2f} ± ") and over_cases[3] != over_runs[3]
-    assert "published: SPC (MT), 5 % | - | - | 87.31" in text
+    assert "published: SPC (MT), 5 % | best | - | 87.31" in text
     assert "Best weights chosen by mean Dice on val.list." in text
     assert "its column titles Myo, LV, RV belong to the values RV, Myo, LV" in text
     assert "Ours_BCP_5 seed_1: NOT FINISHED, iteration 2 of 4" in text
@@ -67,7 +67,9 @@ def test_csv_has_every_number_at_full_precision(runs):
     assert [(row["metric"], row["weights"]) for row in differences] == [
         (metric, kind) for kind in ("best", "last") for metric in ("dice", "asd")
     ]
-    assert all(float(row["ci_low"]) <= float(row["value"]) <= float(row["ci_high"]) for row in differences)
+    means = [row for row in rows if row["metric"] == "dice" and row["runs"] and not row["class"]]
+    for row in (*differences, *means):
+        assert float(row["ci_low"]) <= float(row["value"]) <= float(row["ci_high"])
 
 
 def test_latex_is_balanced(runs):
@@ -91,8 +93,10 @@ def test_latex_escape():
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 def test_latex_compiles(runs, tmp_path):
     table(runs, "latex", tmp_path / "table.tex")
-    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}\input{table}\end{document}"
-    (tmp_path / "document.tex").write_text(document)
+    assert main([str(runs), *"--format latex --columns dice asd --weights best --notes short --out".split(),
+                 str(tmp_path / "narrow.tex")]) == 0  # fmt: skip
+    document = r"\documentclass[twocolumn]{article}\usepackage{booktabs,graphicx}\begin{document}"
+    (tmp_path / "document.tex").write_text(document + r"\input{table}\input{narrow}\end{document}")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
     assert result.returncode == 0, result.stdout[-2000:]
@@ -110,10 +114,16 @@ def test_the_page_needs_no_other_file_and_follows_the_colour_scheme(runs):
     assert text.count("<figure") == text.count("</figure>") and text.count("<details>") == text.count("</details>")
 
 
-def test_bad_input_is_one_line(runs, capsys):
+def test_what_cannot_be_read_is_one_line_and_the_rest_is_shown(runs, capsys):
     path = runs / "Ours_MT_5" / "seed_1" / "test_best" / "per_case.csv"
     path.write_text(path.read_text().replace("RV", "XX", 1))
+    assert main([str(runs)]) == 1
+    out, error = capsys.readouterr()
+    assert len(error.splitlines()) == 1 and str(path) in error
+    assert "| Ours_MT_5 | best | 1 |" in out and "| Ours_BCP_5 | best | 1 |" in out and f"left out: {path}" in out
+    other = path.parent.parent / "test_last" / "summary.json"
+    other.write_text("{}")
     with pytest.raises(SystemExit) as stop:
-        main([str(runs)])
+        main([str(path.parent.parent)])
     error = capsys.readouterr().err
-    assert stop.value.code == 2 and len(error.splitlines()) == 1 and str(path) in error
+    assert stop.value.code == 2 and len(error.splitlines()) == 1 and str(path) in error and "(and 1 more)" in error

@@ -12,6 +12,7 @@ from dataclasses import replace
 from io import StringIO
 from types import SimpleNamespace
 
+import h5py
 import pytest
 import torch
 
@@ -70,6 +71,7 @@ def test_a_failed_row_does_not_stop_the_rest(home, first_call):
     )
     assert "| Ours_MT_10_baseline | - | 0 | failed |" in markdown and "| Ours_MT_5 | best | 1 |" in markdown
     assert "published: SPC (MT), 10 %" in markdown and r"\bottomrule" in latex and "Ours_MT_5,Ours_MT" in table
+    assert "<h1>Results on ACDC (phantoms)</h1>" in page and "ACDC (phantoms), measured" in latex
     assert "Dice of RV over test cases" in page and page.count('class="grid tiles"') == 2  # the worst cases
 
 
@@ -158,25 +160,155 @@ def test_verify_says_the_same_or_what_differs(good, capsys):
     name = next(name for name in best["net"] if name.endswith("out_conv.bias"))
     best["net"][name] += torch.tensor([0.0, 9.0, 0.0, 0.0])
     save_tensors(best, folder / "best.pth")
-    (_, found), _ = verify_run(folder, {2: reproduce.test_2d.predictor})
-    assert "best.pth: SHA-256 is not the one that was tested" in found[0]
-    assert any(line.startswith("summary.json: metrics dice mean: ") for line in found)
+    best, _ = verify_run(folder, {2: reproduce.test_2d.predictor})
+    assert "best.pth: SHA-256 is not the one that was tested" in best.found[0]
+    assert any(line.startswith("summary.json: metrics dice mean: ") for line in best.found)
+
+
+def edit(path, **entries):
+    """Change entries of a JSON file; ... takes one out."""
+    stored = {**json.loads(path.read_text()), **entries}
+    path.write_text(json.dumps({key: value for key, value in stored.items() if value is not ...}))
+
+
+EDITS = {
+    "selection": "mean Dice on a list of ours",
+    "iteration": 3,
+    "val_dice": 0.99,
+    "note": "as published",
+    "method": "DuCiSC",
+    "run": "Ours_MT_5 seed_1337 best",
+    "unit": "mm",
+    "kind": ...,
+    "hd95": "max",
+    "nms": True,
+    "windows": "windows with stride 1 1 1",
+    "patch_size": [256, 256],
+    "weights": "best.pth",
+    "test_list_sha256": "0",
+    "test_data_sha256": "0",
+    "weights_sha256": "0",
+    "empty_predictions": {"RV": 0, "Myo": 0, "LV": 9},
+}
+
+
+@pytest.fixture(scope="module")
+def tested_again(home, first_call, tmp_path_factory):
+    """The good row's folder, to be put back as it was after each change."""
+    folder = tmp_path_factory.mktemp("verified") / "copy"
+    shutil.copytree(home, folder)
+    return Job(GOOD, 1337, str(folder), (), str(home / "phantoms" / "ACDC")).folder
+
+
+@pytest.fixture
+def damaged(tested_again):
+    """damaged(path) -> the file, which is put back at the end; the best weights are verified by other tests."""
+    kept = {path: path.read_bytes() for path in tested_again.rglob("*") if path.is_file()}
+    shutil.rmtree(tested_again / "test_best")
+    yield lambda path: tested_again / path
+    for path, content in kept.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+
+
+def verdict(folder):
+    (found,) = verify_run(folder, {2: reproduce.test_2d.predictor})
+    return found
+
+
+@pytest.mark.parametrize("entry", EDITS)
+def test_verify_finds_every_entry_that_a_table_shows(damaged, tested_again, entry):
+    edit(damaged("test_last/summary.json"), **{entry: EDITS[entry]})
+    assert any(re.search(rf"{entry}|SHA-256", line) for line in verdict(tested_again).found)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"empty_predictions": 0},
+        {"metrics": {}},
+        {"flags": ...},
+        {"flags": {}},
+        {"flags": {"name": 3}},
+        {"classes": 3},
+        {"run": ...},
+    ],
+)
+def test_verify_says_in_a_line_what_it_cannot_read(damaged, tested_again, entries, capsys):
+    edit(damaged("test_last/summary.json"), **entries)
+    assert reproduce.main(["--verify", str(tested_again)]) == 1
+    out, error = capsys.readouterr()
+    assert error == "" and len(out.splitlines()) == 2 and "test_last: CANNOT BE VERIFIED" in out
+
+
+def test_verify_finds_predictions_that_are_not_those_of_the_weights(damaged, tested_again):
+    path = damaged("test_last/predictions/patient011_frame01.h5")
+    with h5py.File(path, "r+") as file:
+        file["prediction"][...] = 0
+    line = r"predictions: 1 of 2 differ, first patient011_frame01.h5 in \d+ of 1152 voxels"
+    assert re.fullmatch(line, verdict(tested_again).found[0])
+    path.write_bytes(b"")
+    assert "patient011_frame01.h5 cannot be read" in verdict(tested_again).found[0]
+    path.unlink()
+    assert "patient011_frame01.h5 cannot be read" in verdict(tested_again).found[0]
+
+
+@pytest.mark.parametrize(
+    "entries, line",
+    [
+        (
+            {"labelled_cases": ["patient077"]},
+            "config.json: labelled_cases: patient077; the training list gives patient001",
+        ),
+        ({"commit": "0" * 40}, "config.json: commit: 0000000"),
+        ({"method": "DuCiSC"}, "config.json: method: DuCiSC, last.pth has Ours_MT"),
+        (
+            {"selection": "mean Dice of ours"},
+            "config.json: selection: mean Dice of ours, last.pth has mean Dice on val",
+        ),
+        ({"dataset": {"patch_size": [256, 256]}}, "config.json: dataset: "),
+    ],
+)
+def test_verify_compares_what_config_json_says_of_the_training(damaged, tested_again, entries, line):
+    edit(damaged("config.json"), **entries)
+    assert any(found.startswith(line) for found in verdict(tested_again).found)
+
+
+def test_verify_lists_what_nothing_proves(damaged, tested_again, monkeypatch, tmp_path):
+    config = damaged("config.json")
+    found = verdict(tested_again)
+    assert found.state.startswith("the same: ") and not found.found
+    summary = damaged("test_last/summary.json")
+    kept = summary.read_text()
+    edit(summary, run="Ours_BCP_5 seed_1 last")
+    assert (
+        verdict(tested_again).unverifiable[0]
+        == "run: Ours_BCP_5 seed_1 last; by its folder it is Ours_MT_5 seed_1337 last"
+    )
+    summary.write_text(kept)
+    assert re.fullmatch(
+        "the training's flags, commit, .*log.txt says the same of flags and commit.*", *found.unverifiable
+    )
+    flags = json.loads(config.read_text())["flags"]
+    edit(config, flags={**flags, "batch_size": 24})
+    assert any("config.json: flags: " in line and "batch_size=24" in line for line in verdict(tested_again).found)
+    edit(config, flags={**flags, "root_path": str(tmp_path)})  # the data is elsewhere now
+    damaged("log.txt").unlink()
+    assert [line.split(":")[0] for line in verdict(tested_again).unverifiable][0] == "labelled_cases"
+    assert verdict(tested_again).unverifiable[1].endswith("(no log.txt)")
+    config.unlink()
+    assert verdict(tested_again).unverifiable == ["how the weights were trained: no config.json"]
 
 
 def test_verify_names_what_it_cannot_verify(good, tmp_path, capsys):
-    def refusal(folder):
-        with pytest.raises(SystemExit) as stop:
-            reproduce.main(["--verify", str(folder)])
-        assert stop.value.code == 2
-        return capsys.readouterr().err
-
-    assert "no test_*/summary.json at or below" in refusal(tmp_path / "nothing")
-    path = good.folder / "test_best" / "summary.json"
-    stored = json.loads(path.read_text())
-    path.write_text(json.dumps({key: value for key, value in stored.items() if key != "flags"}))
-    assert "did not record its flags" in refusal(good.folder)
-    path.write_text(json.dumps({**stored, "weights": "gone.pth"}))
-    assert "gone.pth: no such weights" in refusal(good.folder)
+    with pytest.raises(SystemExit) as stop:
+        reproduce.main(["--verify", str(tmp_path / "nothing")])
+    assert stop.value.code == 2 and "no test_*/summary.json at or below" in capsys.readouterr().err
+    edit(good.folder / "test_best" / "summary.json", flags=...)
+    (good.folder / "last.pth").unlink()
+    assert reproduce.main(["--verify", str(good.folder)]) == 1
+    out = capsys.readouterr().out
+    assert "did not record its flags" in out and "last.pth: no such weights" in out
 
 
 def test_a_signal_reaches_the_training_and_the_same_command_goes_on(home, first_call, tmp_path, monkeypatch):

@@ -62,6 +62,29 @@ def test_equals_medpy(pair, spaced):
 
 
 @pytest.mark.parametrize("pair", PAIRS)
+def test_hd95_max_is_the_larger_direction_s_percentile(pair):
+    pred, label = PAIRS[pair]
+    borders = [surface(mask) for mask in (pred, label)]
+    directed = [
+        np.percentile(ndimage.distance_transform_edt(~borders[1 - index])[borders[index]], 95) for index in (0, 1)
+    ]
+    masks = pred.astype(np.uint8), label.astype(np.uint8)
+    values = case_metrics(*masks, 2, hd95="max")
+    assert values["hd95"][0] == pytest.approx(max(directed), abs=1e-9)
+    pooled = case_metrics(*masks, 2)
+    assert values["hd95"][0] >= pooled["hd95"][0] and values["asd"] == pooled["asd"]
+
+
+def test_the_definitions_of_hd95_differ_where_a_part_is_missed():
+    """A far object without a prediction: 12 of the label's 128 surface voxels, but of both surfaces' 244."""
+    pred, label = (np.zeros((100, 100), np.uint8) for _ in range(2))
+    pred[:30, :30] = label[:30, :30] = 1
+    label[90:94, 90:94] = 1
+    far, pooled = (case_metrics(pred, label, 2, hd95=which)["hd95"][0] for which in ("max", "pooled"))
+    assert far > 80 and pooled == 0
+
+
+@pytest.mark.parametrize("pair", PAIRS)
 def test_each_way_to_a_distance_equals_the_transform(pair):
     source, target = map(surface, PAIRS[pair])
     for scale in (None, np.array((4.0, 0.5, 1.0))[-source.ndim :]):

@@ -15,6 +15,7 @@ from utils.reports import (
     published_row,
     published_rows,
     read_results,
+    selection_notes,
     summarise,
     table_header,
     table_row,
@@ -22,6 +23,7 @@ from utils.reports import (
 )
 
 CLASSES = ("RV", "Myo", "LV")
+ABOUT = {"dataset": "ACDC", "run": "a best", "unit": "voxel", "nms": False}
 
 
 def result(name, pred, label):
@@ -133,7 +135,7 @@ def test_an_ablation_has_its_own_published_row_beside_the_full_method_s():
 def test_what_was_written_is_read_back(results, tmp_path):
     pred = np.ones((1, 8, 8), np.uint8)
     for empty, distance in (("ours", np.nan), ("release", 0.0)):
-        summary = write_results(tmp_path / "t", ((result, pred) for result in results), CLASSES, empty, {})
+        summary = write_results(tmp_path / "t", ((result, pred) for result in results), CLASSES, empty, ABOUT)
         read = read_results(tmp_path / "t")
         assert read.summary == summary and read.cases == ["a", "b", "c"]
         assert read.tables["dice"][1].tolist() == [1, 1, 0]
@@ -146,6 +148,89 @@ def test_what_was_written_is_read_back(results, tmp_path):
         with pytest.raises(InputError, match="per_case.csv: not a test's result"):
             read_results(tmp_path / "t")
         path.write_text(whole)
+
+
+def change(summary, path, value):
+    """The summary with the entry at this path changed, or taken out for ... ."""
+    first, *rest = path
+    changed = change(summary[first], rest, value) if rest else value
+    kept = {key: old for key, old in summary.items() if key != first}
+    return kept if changed is ... else {**kept, first: changed}
+
+
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        (["empty_predictions"], 0),
+        (["empty_predictions", "RV"], "none"),
+        (["empty_predictions", "RV"], ...),
+        (["predictions_of_absent_classes"], []),
+        (["metrics"], None),
+        (["metrics", "asd"], ...),
+        (["metrics", "dice", "mean"], "0.9"),
+        (["metrics", "dice", "mean"], ...),
+        (["metrics", "dice", "by_class"], {}),
+        (["metrics", "dice", "by_class", "RV", "std_over_cases"], True),
+        (["classes"], "RV"),
+        (["classes"], ["RV"]),
+        (["cases"], 4),
+        (["run"], ...),
+        (["unit"], None),
+        (["nms"], "off"),
+        (["empty_rule"], "mine"),
+        (["iteration"], "300"),
+        (["val_dice"], "0.5"),
+        (["selection"], 1),
+        (["note"], {}),
+        (["kind"], []),
+        (["hd95"], "mean"),
+        (["flags"], 3),
+    ],
+)
+def test_a_summary_that_is_not_one_is_one_line(results, tmp_path, path, value):
+    pred = np.ones((1, 8, 8), np.uint8)
+    write_results(tmp_path / "t", ((result, pred) for result in results), CLASSES, "ours", ABOUT)
+    file = tmp_path / "t" / "summary.json"
+    file.write_text(json.dumps(change(json.loads(file.read_text()), path, value)))
+    with pytest.raises(InputError, match="not a test's result, test the run again") as error:
+        read_results(tmp_path / "t")
+    assert "\n" not in str(error.value)
+
+
+def test_several_rules_of_selection_name_their_rows(results):
+    def tested(run, rule, **more):
+        return {**summarise(results, CLASSES), "dataset": "ACDC", "nms": False, "run": run, "selection": rule, **more}
+
+    runs = [("a", "x"), ("a seed_1", "x"), ("a seed_2", "x"), ("b seed_1", "y"), ("c seed_1", "x"), ("c seed_2", "y")]
+    summaries = [tested(f"{run} {kind}", rule) for run, rule in runs for kind in ("best", "last")]
+    notes = [note.split("; last")[0] for note in selection_notes(summaries)]
+    assert notes == ["a best, c seed_1 best: chosen by x", "b best, c seed_2 best: chosen by y"]
+    assert selection_notes(summaries[:4])[0].startswith("best: chosen by x")
+    unchosen = selection_notes([*summaries[:2], tested("d seed_1 best", "x", val_dice=None)])
+    assert [note.split(", ")[0] for note in unchosen] == [
+        "a best: chosen by x; last: the end of training",
+        "d best: not chosen",
+    ]
+
+
+def test_every_published_row_has_a_rule_of_selection(root):
+    published = json.loads((root / "results/published.json").read_text())
+    assert {row["selection"] for row in published["rows"]} == set(published["selections"])
+    assert {rule["weights"] for rule in published["selections"].values()} == {"best", "last", "-"}
+    rows = {row["name"]: row for row in published_rows("ACDC", [("Ours_MT", 5, None)])}
+    assert rows["CrossMatch"]["weights"] == "last" and rows["SPC (MT)"]["weights"] == "best"
+    assert published_row(rows["CrossMatch"], CLASSES, hd95="max")[1:5] == ["88.27", "80.17", "-", "0.46"]
+
+
+def test_the_note_on_95hd_is_there_where_the_metric_is(results):
+    summary = {**summarise(results, CLASSES), **ABOUT}
+    for hd95, columns, wanted in (
+        ("pooled", ("dice", "hd95"), "MedPy's; libraries"),
+        ("max", ("dice", "hd95"), "95HD max: the larger"),
+        ("pooled", ("dice", "asd"), None),
+    ):
+        notes = [note for note in footnotes([{**summary, "hd95": hd95}], columns=columns) if note.startswith("95HD")]
+        assert len(notes) == bool(wanted) and (not wanted or wanted in notes[0])
 
 
 def test_footnotes_name_rule_selection_and_penalty(results):
