@@ -193,7 +193,7 @@ def test_synapse_in_both_layouts_with_nine_classes(tmp_path, own_phantom, monkey
         "--output_dir",
         str(tmp_path / "runs"),
     ]
-    flags += ["--protocol", protocol, "--holdout_cases", "1"]
+    flags += ["--protocol", protocol, *(["--holdout_cases", "1"] if protocol == "holdout" else [])]
     assert train_Ours_MT.main(flags) == 0
     assert main([*flags, "--pretrain_iterations", "2"]) == 0
     out = capsys.readouterr().out

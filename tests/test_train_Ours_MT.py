@@ -328,8 +328,8 @@ def test_presets_run_and_name_their_folder(home, tmp_path, preset):
 
 
 def test_everything_labelled(home, tmp_path):
-    """100 %: both halves of the batch are labelled, the unlabelled terms are off."""
-    train(tmp_path, "--labelnum", "100", "--labeled_cases", "6", "--max_iterations", "2", "--log_interval", "1")
+    """Both halves of the batch are labelled, the unlabelled terms are off."""
+    train(tmp_path, "--labeled_cases", "6", "--max_iterations", "2", "--log_interval", "1")
     row = rows_of(folder(tmp_path, "Ours_MT_6cases"))[-1]
     assert {name for name in row if name.startswith("loss/")} == {"loss/total", "loss/supervised"}
 

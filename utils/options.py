@@ -323,11 +323,11 @@ def parse(
     first, given = parser.parse_args(argv), parser.given(argv)
     info = named_dataset(first, tuple(defaults))
     preset = presets.get(first.preset, {})
-    for flag in preset.keys() & given.keys():
-        if given[flag] != preset[flag] and not first.exp:
+    for flag, value in preset.items():
+        if given.get(flag, value) != value and not first.exp:
             parser.error(
-                f"--preset {first.preset} sets --{flag} {preset[flag]}, not {given[flag]}: leave one out, or give the "
-                "variant a name with --exp"
+                f"--preset {first.preset} sets --{flag} {value}, not {given[flag]}: leave one out, or give the variant a "
+                "name with --exp"
             )
     protocol = {"protocol": "paper"} if info.name in DATASETS else {}  # else load_training_data finds out
     parser.set_defaults(**{**protocol, **defaults[info.dims], **preset})
