@@ -326,8 +326,8 @@ def parse(
     for flag, value in preset.items():
         if given.get(flag, value) != value and not first.exp:
             parser.error(
-                f"--preset {first.preset} sets --{flag} {value}, not {given[flag]}: leave one out, or give the variant a "
-                "name with --exp"
+                f"--preset {first.preset} sets --{flag} {value}, not {given[flag]}: leave one out, or name the "
+                "variant with --exp"
             )
     protocol = {"protocol": "paper"} if info.name in DATASETS else {}  # else load_training_data finds out
     parser.set_defaults(**{**protocol, **defaults[info.dims], **preset})
