@@ -16,7 +16,7 @@ The same command resumes a run that was stopped. Everything it writes lies in ru
 from __future__ import annotations
 
 import sys
-from typing import Sequence
+from typing import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +24,10 @@ import torch.nn.functional as F
 from dataloaders.datasets import get_dataset
 from dataloaders.seeding import generator
 from dataloaders.training_data import load_training_data
-from networks import net_factory
-from utils.device import pick_device, set_seed
+from utils import region_prototypes as regions
+from utils import thresholds as confidence
 from utils.ema import update_parameters
-from utils.evaluation import validator
-from utils.inference import check_stride, make_predictor
+from utils.inference import check_stride
 from utils.labels import hard_label, one_hot
 from utils.losses import foreground_dice_loss, masked_mean
 from utils.options import (
@@ -37,7 +36,6 @@ from utils.options import (
     add_run_flags,
     add_training_flags,
     array_size,
-    below_one,
     loss_weight,
     not_negative,
     one_line_errors,
@@ -45,31 +43,25 @@ from utils.options import (
     positive,
     preset_help,
 )
-from utils.prototypes import alignment_loss, region_prototypes
-from utils.ramps import ema_alpha
-from utils.run_folder import open_run
-from utils.speed import compiled, make_sgd, place, resolve_speed
+from utils.ramps import add_ema_flag, ema_alpha
+from utils.region_prototypes import alignment_loss, prototypes_by_scale
+from utils.speed import compiled, make_sgd
 from utils.stopping import stoppable
 from utils.thresholds import ConfidenceThresholds
-from utils.training import Trainer, two_stream_loader
+from utils.training import Method, fit, start, student_and_teacher
 
 METHOD = "DuCiSC"
 PRESETS = {
     "supervised": {"unlabelled": "off"},
     "no-consistency": {"consistency": 0.0},
     "no-fusion": {"fused_weight": 0.0},
-    "no-proto": {"proto_weight": 0.0, "fused_proto_weight": 0.0},
-    "no-fused-proto": {"fused_proto_weight": 0.0},
-    "fixed-threshold": {"threshold": 0.5},
-    "num-proto-1": {"num_proto": 1},
-    "num-proto-2": {"num_proto": 2},
-    "num-proto-3": {"num_proto": 3},
-    "num-proto-4": {"num_proto": 4},
+    **confidence.ABLATIONS,
+    **regions.ABLATIONS,
 }
 # The paper's settings by the data's dimension.
 DEFAULTS = {
-    2: {"batch_size": 24, "labeled_bs": 12, "max_iterations": 30000, "val_start": 200, "net": "unet_ds"},
-    3: {"batch_size": 4, "labeled_bs": 2, "max_iterations": 15000, "val_start": 800, "net": "ducisc"},
+    2: {"net": "unet_ds", "batch_size": 24, "labeled_bs": 12, "max_iterations": 30000, "val_start": 200},
+    3: {"net": "ducisc", "batch_size": 4, "labeled_bs": 2, "max_iterations": 15000, "val_start": 800},
 }
 
 
@@ -78,7 +70,7 @@ def note_2d(net: str, proto_features: str) -> str:
     origin = {
         "unet_ds": f"the release's compiled network (unet_ds), prototypes from {proto_features} features",
         "ducisc": "the V-Net with 2-D convolutions (ducisc), not the release's 2-D network",
-    }[net]
+    }.get(net, f"the network {net}")
     return (
         "DuCiSC in 2-D: no training script was released, the objective for several classes is our reading of the "
         f"paper; {origin} (docs/METHODS.md section 4)"
@@ -90,10 +82,6 @@ def parse_args(argv=None):
     add_data_flags(parser, dims=(3, 2), labelnum=8)
     add_training_flags(parser, DEFAULTS)
     group = parser.add_argument_group("method")
-    group.add_argument(
-        "--net", choices=("unet_ds", "ducisc"),
-        help="network: in 2-D unet_ds, the release's, or ducisc, a V-Net; in 3-D ducisc (default: unet_ds in 2-D)",
-    )  # fmt: skip
     group.add_argument(
         "--proto_features", choices=("encoder", "decoder"), default="encoder",
         help="features of unet_ds that prototypes are taken from: the encoder's, as the released network hands them "
@@ -108,28 +96,9 @@ def parse_args(argv=None):
         "--consistency", type=loss_weight, default=0.3, help="weight of consistency (default: %(default)s)"
     )
     group.add_argument("--fused_weight", type=loss_weight, default=0.1, help="weight of fusion (default: %(default)s)")
-    group.add_argument(
-        "--proto_weight", type=loss_weight, default=0.1,
-        help="weight of labelled-unlabelled alignment (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--fused_proto_weight", type=loss_weight, default=0.1,
-        help="weight of labelled-fused alignment (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--num_proto", type=int, choices=(1, 2, 3, 4), default=4,
-        help="number of scales, from the coarsest, whose prototypes are aligned (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--threshold", type=below_one, default=0.0,
-        help="a fixed confidence threshold; 0: moving ones, from 1/C, by scale and class (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--ema_decay",
-        type=below_one,
-        default=0.99,
-        help="upper limit of the teacher's EMA factor (default: %(default)s)",
-    )
+    regions.add_alignment_flags(group)
+    confidence.add_threshold_flag(group)
+    add_ema_flag(group, "upper limit of the teacher's EMA factor")
     group.add_argument(
         "--unlabelled", choices=("on", "off"), default="on",
         help="off: only labelled images go forward, the loss is the supervised term (default: %(default)s)",
@@ -145,10 +114,8 @@ def parse_args(argv=None):
     info = get_dataset(args.name, args.root_path)
     if info.dims == 3:
         check_stride("--val_stride", args.val_stride or info.stride, args.patch_size or info.patch_size)
-    if args.net == "unet_ds" and info.dims == 3:
-        parser.error("--net unet_ds: a 2-D network; in 3-D leave --net out")
-    if args.net == "ducisc" and args.proto_features != "encoder":
-        parser.error("--proto_features decoder: only for --net unet_ds; ducisc hands out its summed-skip features")
+    if args.net != "unet_ds" and args.proto_features != "encoder":
+        parser.error(f"--proto_features decoder: only --net unet_ds offers the choice, not {args.net}")
     return args
 
 
@@ -162,8 +129,45 @@ def resize_like(values: torch.Tensor, logits: Sequence[torch.Tensor], mode: str)
     ]
 
 
-def mean_over_scales(values: Sequence[torch.Tensor]) -> torch.Tensor:
+def mean_over_scales(values: Iterable[torch.Tensor]) -> torch.Tensor:
     return torch.stack(list(values)).mean()
+
+
+def outputs(net, volume: torch.Tensor) -> tuple[list[torch.Tensor], Sequence[torch.Tensor]]:
+    """The logits by scale, coarse to fine, and the features, fine to coarse."""
+    logits, feats = net(volume)
+    return (list(logits) if isinstance(logits, (list, tuple)) else [logits]), feats
+
+
+def supervised_loss(logits: Sequence[torch.Tensor], label: torch.Tensor) -> tuple[torch.Tensor, list, dict]:
+    """L_sup = 1/2 (CE + Dice) against the nearest-resized labels; also their one-hot masks by scale, and terms."""
+    num_classes, dtype = logits[0].shape[1], logits[0].dtype
+    labels = [resized[:, 0].long() for resized in resize_like(label[:, None].to(dtype), logits, "nearest")]
+    masks = [one_hot(resized, num_classes, dtype) for resized in labels]
+    ce = mean_over_scales(F.cross_entropy(scale, resized) for scale, resized in zip(logits, labels))
+    dice = mean_over_scales(foreground_dice_loss(scale.softmax(dim=1), mask) for scale, mask in zip(logits, masks))
+    return (ce + dice) / 2, masks, {"monitor/ce_labelled": ce, "monitor/dice_labelled": dice}
+
+
+def consistency_loss(logits, probs, pseudo_labels, masks, certain) -> tuple[torch.Tensor, dict]:
+    """L_cons = 1/2 (CE + Dice) of the unlabelled outputs against the teacher's labels, on certain voxels; and terms."""
+    voxels = (F.cross_entropy(scale, label, reduction="none") for scale, label in zip(logits, pseudo_labels))
+    ce = mean_over_scales(masked_mean(values, mask) for values, mask in zip(voxels, certain))
+    dice = mean_over_scales(foreground_dice_loss(*scale) for scale in zip(probs, masks, certain))
+    return (ce + dice) / 2, {"monitor/ce_pseudo": ce, "monitor/dice_pseudo": dice}
+
+
+def fused_loss(logits, masks, certain) -> tuple[torch.Tensor, dict]:
+    """L_fus = 1/2 (KL + Dice) of the fused outputs against the soft labels `masks`, on certain voxels; and terms."""
+    voxels = (
+        (torch.xlogy(target, target) - target * scale.log_softmax(dim=1)).mean(dim=1)
+        for scale, target in zip(logits, masks)
+    )
+    kl = mean_over_scales(masked_mean(values, mask) for values, mask in zip(voxels, certain))
+    dice = mean_over_scales(
+        foreground_dice_loss(scale.softmax(dim=1), target, mask) for scale, target, mask in zip(logits, masks, certain)
+    )
+    return (kl + dice) / 2, {"monitor/kl_fused": kl, "monitor/dice_fused": dice}
 
 
 def compute_losses(
@@ -177,92 +181,73 @@ def compute_losses(
     supervised term alone; label_l (L, *size); fuse_weight (L,): lambda; active: step >= warm-up. Lists run over the
     four scales, coarse to fine.
     """
-    # supervised: 1/2 (CE + Dice) at every scale against the nearest-resized labels
-    logits_l, feats_l = student(volume_l)
-    num_classes, dtype = logits_l[0].shape[1], logits_l[0].dtype
-    labels_l = [label[:, 0].long() for label in resize_like(label_l[:, None].to(dtype), logits_l, "nearest")]
-    masks_l = [one_hot(label, num_classes, dtype) for label in labels_l]
-    ce_l = mean_over_scales([F.cross_entropy(logits, label) for logits, label in zip(logits_l, labels_l)])
-    dice_l = mean_over_scales(
-        [foreground_dice_loss(logits.softmax(dim=1), mask) for logits, mask in zip(logits_l, masks_l)]
-    )
-    loss_sup = (ce_l + dice_l) / 2
-    terms = {"monitor/supervised": loss_sup, "monitor/ce_labelled": ce_l, "monitor/dice_labelled": dice_l}
+    logits_l, feats_l = outputs(student, volume_l)
+    loss_sup, masks_l, terms = supervised_loss(logits_l, label_l)
     if volume_u is None:
-        terms["loss/supervised"] = loss = loss_sup / loss_sup.detach()
-        return loss, {**terms, "label/student": hard_label(logits_l[-1])}
+        loss = loss_sup / loss_sup.detach()
+        terms.update(
+            {"monitor/supervised": loss_sup, "loss/supervised": loss, "label/student": hard_label(logits_l[-1])}
+        )
+        return loss, terms
 
     # self-aware confidence: a voxel is certain if some p^c of the teacher exceeds tau^c of its scale
-    logits_u, feats_u = student(volume_u)
+    logits_u, feats_u = outputs(student, volume_u)
     probs_u = [logits.softmax(dim=1) for logits in logits_u]
     with torch.no_grad():
-        probs_t = [logits.softmax(dim=1) for logits in teacher(volume_u)[0]]
+        probs_t = [logits.softmax(dim=1) for logits in outputs(teacher, volume_u)[0]]
     pseudo_labels = [hard_label(prob) for prob in probs_t]
-    masks_u = [one_hot(label, num_classes, dtype) for label in pseudo_labels]
+    masks_u = [one_hot(label, prob.shape[1], prob.dtype) for label, prob in zip(pseudo_labels, probs_u)]
     certain = thresholds.certain(probs_t)
-    all_scales_certain = torch.stack([mask.any() for mask in certain]).all()
-
-    # consistency on the certain voxels
-    ce_u = mean_over_scales(
-        [
-            masked_mean(F.cross_entropy(logits, label, reduction="none"), mask)
-            for logits, label, mask in zip(logits_u, pseudo_labels, certain)
-        ]
-    )
-    dice_u = mean_over_scales([foreground_dice_loss(*args) for args in zip(probs_u, masks_u, certain)])
-    loss_cons = (ce_u + dice_u) / 2
+    loss_cons, cons_terms = consistency_loss(logits_u, probs_u, pseudo_labels, masks_u, certain)
 
     # fusion: v_i = lambda_i x^l_i + (1 - lambda_i) x^u_i, the soft label the same mix
-    weight = fuse_weight.to(dtype).reshape(-1, *[1] * (volume_l.ndim - 1))
-    logits_f, feats_f = student(weight * volume_l + (1 - weight) * volume_u)
-    soft_label = weight * masks_l[-1] + (1 - weight) * masks_u[-1]
-    masks_f = resize_like(soft_label, logits_f, "linear")
-    kl_f = mean_over_scales(
-        [
-            masked_mean((torch.xlogy(target, target) - target * logits.log_softmax(dim=1)).mean(dim=1), mask)
-            for logits, target, mask in zip(logits_f, masks_f, certain)
-        ]
-    )
-    dice_f = mean_over_scales(
-        [foreground_dice_loss(logits.softmax(dim=1), *args) for logits, *args in zip(logits_f, masks_f, certain)]
-    )
-    loss_fused = (kl_f + dice_f) / 2
+    weight = fuse_weight.to(probs_u[0].dtype).reshape(-1, *[1] * (volume_l.ndim - 1))
+    logits_f, feats_f = outputs(student, weight * volume_l + (1 - weight) * volume_u)
+    masks_f = resize_like(weight * masks_l[-1] + (1 - weight) * masks_u[-1], logits_f, "linear")
+    loss_fused, fused_terms = fused_loss(logits_f, masks_f, certain)
 
-    # prototypes of the labelled region aligned with those of the unlabelled and of the fused one
-    def prototypes(feats, masks):
-        feats = feats[: len(masks)][::-1]  # those of the scales that have logits, coarse to fine
-        return [region_prototypes(feat, mask) for feat, mask in zip(feats[:num_proto], masks)]
-
-    protos_l = prototypes(feats_l, masks_l)
-    loss_proto_lu = alignment_loss(protos_l, prototypes(feats_u, masks_u))
-    loss_proto_lf = alignment_loss(protos_l, prototypes(feats_f, masks_f))
+    # prototypes of the labelled regions aligned with those of the unlabelled and of the fused ones
+    protos_l, protos_u, protos_f = (
+        prototypes_by_scale(feats, masks, num_proto)
+        for feats, masks in ((feats_l, masks_l), (feats_u, masks_u), (feats_f, masks_f))
+    )
+    loss_lu, loss_lf = alignment_loss(protos_l, protos_u), alignment_loss(protos_l, protos_f)
 
     if active:
         thresholds.update([prob.detach() for prob in probs_u], masks_u)
 
-    # every term divided by its own value, then weighted; a term without certain voxels at one scale, or an alignment
-    # without any prototype (zero), is left out whole and logged as NaN
+    # a term without certain voxels at one scale, or an alignment without any prototype (zero), is left out whole
+    some_certain = torch.stack([mask.any() for mask in certain]).all()
     weighted = {
         "supervised": (1.0, loss_sup, loss_sup > 0),
-        "consistency": (consistency, loss_cons, all_scales_certain),
-        "fused": (fused_weight, loss_fused, all_scales_certain),
-        "proto_labelled_unlabelled": (proto_weight, loss_proto_lu, loss_proto_lu > 0),
-        "proto_labelled_fused": (fused_proto_weight, loss_proto_lf, loss_proto_lf > 0),
+        "consistency": (consistency, loss_cons, some_certain),
+        "fused": (fused_weight, loss_fused, some_certain),
+        "proto_labelled_unlabelled": (proto_weight, loss_lu, loss_lu > 0),
+        "proto_labelled_fused": (fused_proto_weight, loss_lf, loss_lf > 0),
     }
-    loss, undivided_sum = 0.0, 0.0
-    for name, (factor, value, valid) in weighted.items():
-        kept = torch.where(valid, value, torch.zeros_like(value))
-        undivided_sum = undivided_sum + factor * kept.detach()
-        terms[f"monitor/{name}"] = torch.where(valid, value, torch.full_like(value, torch.nan))
-        if name == "supervised" or (active and factor > 0):
-            terms[f"loss/{name}"] = factor * kept / torch.where(valid, value, torch.ones_like(value)).detach()
-            loss = loss + terms[f"loss/{name}"]
-    terms.update({"monitor/ce_pseudo": ce_u, "monitor/dice_pseudo": dice_u, "monitor/kl_fused": kl_f})
-    terms.update({"monitor/dice_fused": dice_f, "monitor/weighted_sum": undivided_sum})
-    for scale, (mask, tau) in enumerate(zip(certain, thresholds.tau)):
-        terms[f"monitor/certain_share_scale{scale}"] = mask.mean()
-        terms.update({f"monitor/threshold_scale{scale}_class{c}": value.clone() for c, value in enumerate(tau)})
+    chosen = [name for name, (factor, *_) in weighted.items() if name == "supervised" or (active and factor > 0)]
+    shares = {name: own_share(*weighted[name]) for name in chosen}
+    # L = |L_sup| + [step >= warm-up] (0.3 |L_cons| + 0.1 |L_fus| + 0.1 |L_lu| + 0.1 |L_lf|), |x| = x / its own value
+    loss = sum(shares.values())
+
+    terms.update({f"loss/{name}": share for name, share in shares.items()})
+    terms.update({**undivided(weighted), **cons_terms, **fused_terms, **thresholds.terms(certain)})
     return loss, {**terms, "label/student": hard_label(probs_u[-1]), "label/teacher": pseudo_labels[-1]}
+
+
+def own_share(factor: float, value: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """factor * value / its own detached value; 0 without a gradient where it is not valid."""
+    kept = torch.where(valid, value, torch.zeros_like(value))
+    return factor * kept / torch.where(valid, value, torch.ones_like(value)).detach()
+
+
+def undivided(weighted: dict) -> dict:
+    """For the record: the terms before they are divided, NaN where left out, and their weighted sum, from step 0 on."""
+    terms, total = {}, 0.0
+    for name, (factor, value, valid) in weighted.items():
+        terms[f"monitor/{name}"] = torch.where(valid, value, torch.full_like(value, torch.nan))
+        total = total + factor * torch.where(valid, value, torch.zeros_like(value)).detach()
+    return {**terms, "monitor/weighted_sum": total}
 
 
 def draw_fuse_weight(rng, count: int) -> torch.Tensor:
@@ -274,27 +259,15 @@ def draw_fuse_weight(rng, count: int) -> torch.Tensor:
 @stoppable
 def main(argv=None):
     args = parse_args(argv)
-    device = pick_device(args.gpu, args.amp)
-    resolve_speed(args, device)
-    set_seed(args.seed, args.deterministic)
+    device = start(args)
     data = load_training_data(args, strong=False, val_cases=args.val_cases)
     use_unlabelled = args.unlabelled == "on"
     num_images = args.batch_size if use_unlabelled else args.labeled_bs
     num_l = args.labeled_bs if data.unlabelled else num_images  # nothing unlabelled: both halves are labelled
 
-    student, teacher = (
-        place(net_factory(args.net, 1, data.info.num_classes, data.info.dims), device, args) for _ in range(2)
-    )
-    if args.net == "unet_ds":
-        student.feature_source = args.proto_features
-    teacher.requires_grad_(False)
+    student, teacher = student_and_teacher(data, args, device, scales=4 if use_unlabelled else 1)
+    student.feature_source = args.proto_features  # read by unet_ds
     thresholds = ConfidenceThresholds(data.info.num_classes, fixed=args.threshold).to(device)
-    optimizer = make_sgd(student, args)
-    run, description = open_run(args, METHOD, args.net, data, student, device)
-    if data.info.dims == 2:
-        description["note"] = note_2d(args.net, args.proto_features)
-        run.say(description["note"])
-
     losses = compiled(compute_losses, args, device)
 
     def objective(batch, step):
@@ -306,17 +279,13 @@ def main(argv=None):
             args.fused_proto_weight, args.num_proto,
         )  # fmt: skip
 
-    def update_teacher(step):
-        update_parameters(teacher, student, ema_alpha(step, args.ema_decay))
-
-    validate = validator(make_predictor(student, data.info, data.patch_size, args.val_stride), data.selection)
-    loader = two_stream_loader(data, args, num_images - args.labeled_bs, device)
-    modules = {"student": student, "teacher": teacher, "thresholds": thresholds}
-    trainer = Trainer(
-        run, args, modules, optimizer, objective, loader, validate, device, description, data.info.classes,
-        update_teacher, args.val_start,
+    method = Method(
+        METHOD, student, make_sgd(student, args), objective, unlabelled_bs=num_images - args.labeled_bs,
+        after_step=lambda step: update_parameters(teacher, student, ema_alpha(step, args.ema_decay)),
+        state={"teacher": teacher, "thresholds": thresholds},
+        note=note_2d(args.net, args.proto_features) if data.info.dims == 2 else "",
     )  # fmt: skip
-    return trainer.fit()
+    return fit(method, data, args)
 
 
 if __name__ == "__main__":

@@ -24,57 +24,42 @@ import torch
 from dataloaders.errors import InputError
 from dataloaders.seeding import generator
 from dataloaders.training_data import load_training_data
-from networks import net_factory
+from utils import prototype_memory, style_blending
 from utils.copy_paste import box_mask, draw_box, paste
-from utils.device import pick_device, set_seed
+from utils.device import set_seed
 from utils.ema import update_state
-from utils.evaluation import validator
-from utils.inference import make_predictor
 from utils.labels import hard_label
 from utils.losses import dice_loss, mixed_loss
 from utils.options import (
     Parser,
     add_data_flags,
-    add_ramp_flags,
     add_run_flags,
     add_training_flags,
-    array_size,
-    below_one,
     loss_weight,
     one_line_errors,
     parse,
     positive,
     preset_help,
 )
-from utils.prototypes import PrototypeMemory, contrast_loss
+from utils.prototype_memory import add_contrast_flags, cross_contrast, make_memories
 from utils.pseudo_labels import largest_component
-from utils.ramps import consistency_ramp
-from utils.run_folder import open_run, run_path
-from utils.speed import compiled, make_sgd, place, resolve_speed
+from utils.ramps import add_ema_flag, add_ramp_flags, consistency_ramp
+from utils.run_folder import run_path
+from utils.speed import compiled, make_sgd
 from utils.stopping import stoppable
-from utils.style_blending import BLEND_MODES, blend_styles, draw_blend
-from utils.training import Trainer, two_stream_loader
+from utils.style_blending import add_blend_flag, blend_of_step, blend_styles
+from utils.training import Method, fit, start, student_and_teacher
 from utils.weights import load_weights, load_what_fits
 
 METHOD = "Ours_BCP"
 PRESETS = {
     "supervised": {"stage": "pretrain", "paste": "off", "blend": "off"},
     "baseline": {"blend": "off", "contrast": "off"},
-    "no-blending": {"blend": "off"},
-    "no-contrast": {"contrast": "off"},
-    "weak-to-strong": {"contrast": "weak-to-strong"},
-    "strong-to-weak": {"contrast": "strong-to-weak"},
-    "memory-32": {"memory_size": 32},
-    "memory-64": {"memory_size": 64},
-    "memory-128": {"memory_size": 128},
-    "memory-256": {"memory_size": 256},
-    "mix-beta": {"blend": "beta"},
-    "mix-binomial": {"blend": "binomial"},
+    **style_blending.ABLATIONS,
+    **prototype_memory.ABLATIONS,
 }
-
-
 # The paper's setting, by the data's dimension.
-DEFAULTS = {2: {"batch_size": 24, "labeled_bs": 12, "max_iterations": 30000}}
+DEFAULTS = {2: {"net": "unet_proj", "batch_size": 24, "labeled_bs": 12, "max_iterations": 30000}}
 
 
 def parse_args(argv=None):
@@ -99,24 +84,9 @@ def parse_args(argv=None):
         "--u_weight", type=loss_weight, default=0.1,
         help="weight of pseudo labels in the pasted images (default: %(default)s)",
     )  # fmt: skip
-    group.add_argument("--contrast_weight", type=loss_weight, default=1.0, help="weight of L_pc (default: %(default)s)")
-    group.add_argument(
-        "--ema_decay", type=below_one, default=0.99, help="the teacher's EMA factor (default: %(default)s)"
-    )
-    group.add_argument(
-        "--memory_size",
-        type=array_size,
-        default=128,
-        help="entries of each class's prototype ring (default: %(default)s)",
-    )
-    group.add_argument(
-        "--blend", choices=(*BLEND_MODES, "off"), default="uniform",
-        help="mixing coefficient of style blending: U(0,1), Beta(1/2,1/2), 0 or 1; off: none (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--contrast", choices=("both", "weak-to-strong", "strong-to-weak", "off"), default="both",
-        help="halves of L_pc in use; one alone goes without the 1/2 (default: %(default)s)",
-    )  # fmt: skip
+    add_ema_flag(group, "the teacher's EMA factor")
+    add_blend_flag(group)
+    add_contrast_flags(group)
     group.add_argument(
         "--paste", choices=("on", "off"), default="on",
         help="off: pre-training on whole labelled images (default: %(default)s)",
@@ -186,43 +156,35 @@ def compute_losses(
     terms = {"loss/mix": loss_mix, "monitor/dice_in_u": dice_u, "monitor/ce_in_u": ce_u}
     terms.update({"monitor/dice_in_l": dice_l, "monitor/ce_in_l": ce_l, "monitor/ramp": ramp})
     terms["label/student"] = torch.cat([pseudo_label_a, pseudo_label_b])
-    if contrast == "off":
-        return loss_mix, terms
 
-    # L_pc = 1/2 [CE(z_w . P_s, y^xi_w) + CE(z_s . P_w, y^xi_s)], the strong view being the pasted one
-    with torch.no_grad():
-        label_w_t = torch.cat([hard_label(teacher(u_a)[0]), hard_label(teacher(u_b)[0])])
-        label_s_t = paste(hard_label(teacher(s_a)[0]), hard_label(teacher(s_b)[0]), mask)
-    z_w = student.proj_head(torch.cat([feat_ua, feat_ub]))
-    z_s = student.proj_head(paste(feat_u, feat_l, mask))
-    memory_w.enqueue(torch.cat([logits_ua, logits_ub]).softmax(dim=1), z_w)
-    memory_s.enqueue(paste(logits_u, logits_l, mask).softmax(dim=1), z_s)
-    halves = {
-        "weak-to-strong": contrast_loss(z_w, memory_s.prototypes(), label_w_t),
-        "strong-to-weak": contrast_loss(z_s, memory_w.prototypes(), label_s_t),
-    }
-    loss_pc = halves[contrast] if contrast in halves else sum(halves.values()) / 2
-    term_pc = ramp * contrast_weight * loss_pc
-    terms.update({"loss/contrast": term_pc, "monitor/contrast": loss_pc, "label/teacher": label_w_t})
-    terms.update({f"monitor/{name}": half for name, half in halves.items()})
+    # L_pc: each view against the other's prototypes, with the teacher's labels; the strong view is the pasted one
+    term_pc = 0.0
+    if contrast != "off":
+        with torch.no_grad():
+            label_w_t = torch.cat([hard_label(teacher(u_a)[0]), hard_label(teacher(u_b)[0])])
+            label_s_t = paste(hard_label(teacher(s_a)[0]), hard_label(teacher(s_b)[0]), mask)
+        z_w = student.proj_head(torch.cat([feat_ua, feat_ub]))
+        z_s = student.proj_head(paste(feat_u, feat_l, mask))
+        weak = torch.cat([logits_ua, logits_ub]).softmax(dim=1), z_w, label_w_t
+        strong = paste(logits_u, logits_l, mask).softmax(dim=1), z_s, label_s_t
+        loss_pc, halves = cross_contrast(memory_w, memory_s, weak, strong, contrast)
+        term_pc = ramp * contrast_weight * loss_pc
+        terms.update({"loss/contrast": term_pc, "label/teacher": label_w_t, **halves})
+
     return loss_mix + term_pc, terms  # 4. L = L_mix + r(step) L_pc
 
 
 def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> int:
-    """Run one stage in its own folder, self-training from the weights `start_from`; returns the Trainer's exit code."""
+    """Run one stage in its own folder, self-training from the weights `start_from`; returns the script's exit code."""
     args = argparse.Namespace(**vars(args))
-    path = run_path(args, METHOD) / stage
     if stage == "pretrain":
         args.max_iterations = args.pretrain_iterations
-    uses_strong = stage == "self" and bool(data.unlabelled)
+    data.train.strong = uses_strong = stage == "self" and bool(data.unlabelled)
     num_images = args.batch_size if args.blend != "off" or uses_strong else args.labeled_bs
     num_l = args.labeled_bs if data.unlabelled else num_images  # nothing unlabelled: both halves are labelled
-    data.train.strong = uses_strong
 
-    student, teacher = (place(net_factory("unet_proj", 1, data.info.num_classes), device, args) for _ in range(2))
-    teacher.requires_grad_(False)
-    memory_w, memory_s = (PrototypeMemory(data.info.num_classes, args.memory_size).to(device) for _ in range(2))
-    optimizer = make_sgd(student, args)
+    student, teacher = student_and_teacher(data, args, device)
+    optimizer, loaded = make_sgd(student, args), ""
     if start_from is not None:
         weights = load_weights(start_from)
         complete, loaded = load_what_fits(student, weights.state, start_from)
@@ -230,17 +192,12 @@ def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> int
         if complete and "opt" in weights.meta:
             optimizer.load_state_dict(weights.meta["opt"])
             loaded += ", with the optimiser's state"
-    run, description = open_run(args, METHOD, "unet_proj", data, student, device, path)
-    if start_from is not None:
-        run.say(f"self-training starts from {loaded}")
-
+    memories = make_memories(student, data.info.num_classes, args) if stage == "self" else []
     losses, pretrain_losses = (compiled(f, args, device) for f in (compute_losses, compute_pretrain_losses))
 
     def objective(batch, step):
-        lam = perm = mask = None
-        if args.blend != "off":
-            rng = generator(args.seed, "style", step)
-            lam, perm = (draw.to(device, non_blocking=True) for draw in draw_blend(rng, num_l, num_images, args.blend))
+        lam, perm = blend_of_step(args, step, num_l, num_images, device)
+        mask = None
         if args.paste == "on":
             box = draw_box(generator(args.seed, "paste", step), data.patch_size)
             mask = box_mask(box, data.patch_size, device)
@@ -248,42 +205,33 @@ def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> int
         if not uses_strong:
             return pretrain_losses(student, image_w, label_l, lam, perm, mask)
         return losses(
-            student, teacher, memory_w, memory_s, image_w, batch["image_s"], label_l, lam, perm, mask,
+            student, teacher, *memories, image_w, batch["image_s"], label_l, lam, perm, mask,
             consistency_ramp(step, args.consistency_rampup), args.u_weight, args.contrast_weight, args.contrast,
         )  # fmt: skip
 
-    def update_teacher(step):
-        update_state(teacher, student, args.ema_decay)
-
-    validate = validator(make_predictor(student, data.info, data.patch_size), data.selection)
-    loader = two_stream_loader(data, args, num_images - args.labeled_bs, device)
-    modules = {"student": student}
-    if stage == "self":
-        modules.update(teacher=teacher, memory_w=memory_w, memory_s=memory_s)
-    trainer = Trainer(
-        run, args, modules, optimizer, objective, loader, validate, device, description, data.info.classes,
-        update_teacher if stage == "self" else None, keep_optimizer=stage == "pretrain",
+    method = Method(
+        METHOD, student, optimizer, objective, unlabelled_bs=num_images - args.labeled_bs,
+        keep_optimizer=stage == "pretrain", greeting=loaded and f"self-training starts from {loaded}",
     )  # fmt: skip
-    return trainer.fit()
+    if stage == "self":
+        method.after_step = lambda step: update_state(teacher, student, args.ema_decay)
+        method.state = {"teacher": teacher, "memory_w": memories[0], "memory_s": memories[1]}
+    return fit(method, data, args, run_path(args, METHOD) / stage)
 
 
 @one_line_errors
 @stoppable
 def main(argv=None):
     args = parse_args(argv)
-    device = pick_device(args.gpu, args.amp)
-    resolve_speed(args, device)
-    set_seed(args.seed, args.deterministic)
+    device = start(args)
     start_from = Path(args.pretrained) if args.pretrained else run_path(args, METHOD) / "pretrain" / "best.pth"
     if args.pretrained and not start_from.is_file():
         raise InputError(f"--pretrained {start_from}: no such file")
     data = load_training_data(args)
-    if args.stage in ("all", "pretrain") and not args.pretrained:
+    if args.stage != "self" and not args.pretrained:
         code = run_stage("pretrain", args, data, device, None)
-        if code:
+        if code or args.stage == "pretrain":
             return code
-    if args.stage == "pretrain":
-        return 0
     if not start_from.is_file():
         raise InputError(f"{start_from}: no such weights; run --stage pretrain first, or name some with --pretrained")
     set_seed(args.seed, args.deterministic)

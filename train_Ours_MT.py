@@ -20,55 +20,37 @@ from typing import Optional
 import torch
 import torch.nn.functional as F
 
-from dataloaders.seeding import generator
 from dataloaders.training_data import load_training_data
-from networks import net_factory
-from utils.device import pick_device, set_seed
+from utils import prototype_memory, style_blending
 from utils.ema import update_parameters
-from utils.evaluation import validator
-from utils.inference import make_predictor
 from utils.labels import hard_label
 from utils.losses import dice_loss
 from utils.options import (
     Parser,
     add_data_flags,
-    add_ramp_flags,
     add_run_flags,
     add_training_flags,
-    array_size,
-    below_one,
     loss_weight,
     one_line_errors,
     parse,
     preset_help,
 )
-from utils.prototypes import PrototypeMemory, contrast_loss
-from utils.ramps import consistency_ramp, ema_alpha
-from utils.run_folder import open_run
-from utils.speed import compiled, make_sgd, place, resolve_speed
+from utils.prototype_memory import add_contrast_flags, cross_contrast, make_memories
+from utils.ramps import add_ema_flag, add_ramp_flags, consistency_ramp, ema_alpha
+from utils.speed import compiled, make_sgd
 from utils.stopping import stoppable
-from utils.style_blending import BLEND_MODES, blend_styles, draw_blend
-from utils.training import Trainer, two_stream_loader
+from utils.style_blending import add_blend_flag, blend_of_step, blend_styles
+from utils.training import Method, fit, start, student_and_teacher
 
 METHOD = "Ours_MT"
 PRESETS = {
     "supervised": {"unlabelled": "off", "blend": "off", "contrast": "off"},
     "baseline": {"blend": "off", "contrast": "off"},
-    "no-blending": {"blend": "off"},
-    "no-contrast": {"contrast": "off"},
-    "weak-to-strong": {"contrast": "weak-to-strong"},
-    "strong-to-weak": {"contrast": "strong-to-weak"},
-    "memory-32": {"memory_size": 32},
-    "memory-64": {"memory_size": 64},
-    "memory-128": {"memory_size": 128},
-    "memory-256": {"memory_size": 256},
-    "mix-beta": {"blend": "beta"},
-    "mix-binomial": {"blend": "binomial"},
+    **style_blending.ABLATIONS,
+    **prototype_memory.ABLATIONS,
 }
-
-
 # The paper's setting, by the data's dimension.
-DEFAULTS = {2: {"batch_size": 24, "labeled_bs": 12, "max_iterations": 30000}}
+DEFAULTS = {2: {"net": "unet_proj", "batch_size": 24, "labeled_bs": 12, "max_iterations": 30000}}
 
 
 def parse_args(argv=None):
@@ -78,27 +60,9 @@ def parse_args(argv=None):
     group = parser.add_argument_group("method")
     add_ramp_flags(group)
     group.add_argument("--consistency", type=loss_weight, default=0.1, help="weight of L_su (default: %(default)s)")
-    group.add_argument("--contrast_weight", type=loss_weight, default=1.0, help="weight of L_pc (default: %(default)s)")
-    group.add_argument(
-        "--ema_decay",
-        type=below_one,
-        default=0.99,
-        help="upper limit of the teacher's EMA factor (default: %(default)s)",
-    )
-    group.add_argument(
-        "--memory_size",
-        type=array_size,
-        default=128,
-        help="entries of each class's prototype ring (default: %(default)s)",
-    )
-    group.add_argument(
-        "--blend", choices=(*BLEND_MODES, "off"), default="uniform",
-        help="mixing coefficient of style blending: U(0,1), Beta(1/2,1/2), 0 or 1; off: none (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--contrast", choices=("both", "weak-to-strong", "strong-to-weak", "off"), default="both",
-        help="halves of L_pc in use; one alone goes without the 1/2 (default: %(default)s)",
-    )  # fmt: skip
+    add_ema_flag(group, "upper limit of the teacher's EMA factor")
+    add_blend_flag(group)
+    add_contrast_flags(group)
     group.add_argument(
         "--unlabelled", choices=("on", "off"), default="on",
         help="off: only labelled images go forward, the loss is L_l (default: %(default)s)",
@@ -123,92 +87,62 @@ def compute_losses(
     prob_w = logits_w.softmax(dim=1)
     loss_ce = F.cross_entropy(logits_w[:n], label_l)
     loss_dice = dice_loss(prob_w[:n], label_l)
-    loss = loss_l = (loss_ce + loss_dice) / 2
+    loss_l = (loss_ce + loss_dice) / 2
     terms = {"loss/supervised": loss_l, "monitor/ce": loss_ce, "monitor/dice": loss_dice}
     if n == len(image_w):
-        return loss, {**terms, "label/student": hard_label(prob_w)}
+        return loss_l, {**terms, "label/student": hard_label(prob_w)}
 
     # L_su = Dice(p^s_u, y^w_u): the strong view learns from the student's own weak labels
     logits_s, feat_s = student(image_s)
     prob_s = logits_s.softmax(dim=1)
     pseudo_label_w = hard_label(prob_w[n:].detach())
     loss_su = dice_loss(prob_s[n:], pseudo_label_w)
-    term_su = ramp * consistency * loss_su
-    loss = loss + term_su
+    term_su, term_pc = ramp * consistency * loss_su, 0.0
     terms.update({"loss/consistency": term_su, "monitor/consistency": loss_su, "monitor/ramp": ramp})
     terms["label/student"] = pseudo_label_w
-    if contrast == "off":
-        return loss, terms
 
-    # L_pc = 1/2 [CE(z_w . P_s, y^xi_w) + CE(z_s . P_w, y^xi_s)]: each view against the other's prototypes
-    with torch.no_grad():
-        label_w_t = hard_label(teacher(image_w[n:])[0])
-        label_s_t = hard_label(teacher(image_s[n:])[0])
-    z_w, z_s = student.proj_head(feat_w[n:]), student.proj_head(feat_s[n:])
-    memory_w.enqueue(prob_w[n:], z_w)
-    memory_s.enqueue(prob_s[n:], z_s)
-    halves = {
-        "weak-to-strong": contrast_loss(z_w, memory_s.prototypes(), label_w_t),
-        "strong-to-weak": contrast_loss(z_s, memory_w.prototypes(), label_s_t),
-    }
-    loss_pc = halves[contrast] if contrast in halves else sum(halves.values()) / 2
-    term_pc = ramp * contrast_weight * loss_pc
-    terms.update({"loss/contrast": term_pc, "monitor/contrast": loss_pc, "label/teacher": label_w_t})
-    terms.update({f"monitor/{name}": half for name, half in halves.items()})
-    return loss + term_pc, terms  # L = L_l + r(step) (0.1 L_su + L_pc)
+    # L_pc: each view against the other's prototypes, with the teacher's labels
+    if contrast != "off":
+        with torch.no_grad():
+            label_w_t = hard_label(teacher(image_w[n:])[0])
+            label_s_t = hard_label(teacher(image_s[n:])[0])
+        z_w, z_s = student.proj_head(feat_w[n:]), student.proj_head(feat_s[n:])
+        weak, strong = (prob_w[n:], z_w, label_w_t), (prob_s[n:], z_s, label_s_t)
+        loss_pc, halves = cross_contrast(memory_w, memory_s, weak, strong, contrast)
+        term_pc = ramp * contrast_weight * loss_pc
+        terms.update({"loss/contrast": term_pc, "label/teacher": label_w_t, **halves})
+
+    return loss_l + term_su + term_pc, terms  # L = L_l + r(step) (0.1 L_su + L_pc)
 
 
 @one_line_errors
 @stoppable
 def main(argv=None):
     args = parse_args(argv)
-    device = pick_device(args.gpu, args.amp)
-    resolve_speed(args, device)
-    set_seed(args.seed, args.deterministic)
+    device = start(args)
     use_unlabelled = args.unlabelled == "on"
     data = load_training_data(args, strong=use_unlabelled)
     num_images = args.batch_size if use_unlabelled else args.labeled_bs
     num_l = args.labeled_bs if data.unlabelled else num_images  # nothing unlabelled: both halves are labelled
 
-    student, teacher = (place(net_factory("unet_proj", 1, data.info.num_classes), device, args) for _ in range(2))
-    teacher.requires_grad_(False)
-    memory_w, memory_s = (PrototypeMemory(data.info.num_classes, args.memory_size).to(device) for _ in range(2))
-    optimizer = make_sgd(student, args)
-    run, description = open_run(args, METHOD, "unet_proj", data, student, device)
-
+    student, teacher = student_and_teacher(data, args, device)
+    memory_w, memory_s = make_memories(student, data.info.num_classes, args)
     losses = compiled(compute_losses, args, device)
 
     def objective(batch, step):
-        lam = perm = None
-        if args.blend != "off":
-            rng = generator(args.seed, "style", step)
-            lam, perm = (draw.to(device, non_blocking=True) for draw in draw_blend(rng, num_l, num_images, args.blend))
+        lam, perm = blend_of_step(args, step, num_l, num_images, device)
         return losses(
             student, teacher, memory_w, memory_s, batch["image_w"], batch.get("image_s"), batch["label"][:num_l].long(),
             lam, perm, consistency_ramp(step, args.consistency_rampup),
             args.consistency, args.contrast_weight, args.contrast,
         )  # fmt: skip
 
-    def update_teacher(step):
-        update_parameters(teacher, student, ema_alpha(step, args.ema_decay))
-
-    validate = validator(make_predictor(student, data.info, data.patch_size), data.selection)
-    loader = two_stream_loader(data, args, num_images - args.labeled_bs, device)
-    modules = {"student": student, "teacher": teacher, "memory_w": memory_w, "memory_s": memory_s}
-    trainer = Trainer(
-        run,
-        args,
-        modules,
-        optimizer,
-        objective,
-        loader,
-        validate,
-        device,
-        description,
-        data.info.classes,
-        update_teacher,
-    )
-    return trainer.fit()
+    method = Method(
+        METHOD, student, make_sgd(student, args), objective, unlabelled_bs=num_images - args.labeled_bs,
+        after_step=lambda step: update_parameters(teacher, student, ema_alpha(step, args.ema_decay)),
+        state={"teacher": teacher, "memory_w": memory_w, "memory_s": memory_s},
+    )  # fmt: skip
+    return fit(method, data, args)
 
 
 if __name__ == "__main__":

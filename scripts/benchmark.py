@@ -58,7 +58,7 @@ from utils.ema import update_parameters, update_state  # noqa: E402
 from utils.inference import predict_slices, window_scores  # noqa: E402
 from utils.metrics import METRICS, case_metrics  # noqa: E402
 from utils.options import Parser, array_size, check_patch_size, not_negative, one_line_errors  # noqa: E402
-from utils.prototypes import PrototypeMemory  # noqa: E402
+from utils.prototype_memory import PrototypeMemory  # noqa: E402
 from utils.pseudo_labels import largest_component  # noqa: E402
 from utils.style_blending import draw_blend  # noqa: E402
 from utils.thresholds import ConfidenceThresholds  # noqa: E402

@@ -15,7 +15,7 @@ from networks import net_factory
 from scripts.make_phantom import make_phantom
 from utils.evaluation import CaseResult
 from utils.metrics import case_metrics
-from utils.prototypes import PrototypeMemory
+from utils.prototype_memory import PrototypeMemory
 from utils.reports import write_results
 
 ROOT = Path(__file__).resolve().parent.parent

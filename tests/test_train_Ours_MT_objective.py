@@ -6,7 +6,7 @@ import torch
 from networks import net_factory
 from train_Ours_MT import PRESETS, compute_losses, parse_args
 from utils.ema import update_parameters
-from utils.prototypes import PrototypeMemory
+from utils.prototype_memory import PrototypeMemory
 from utils.ramps import consistency_ramp, ema_alpha
 
 TERMS = {

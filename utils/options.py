@@ -13,6 +13,7 @@ from typing import Callable, Mapping, NoReturn, Optional, Sequence
 
 from dataloaders.datasets import ALIASES, DATASETS, DatasetInfo, get_dataset
 from dataloaders.errors import InputError
+from networks.net_factory import NETWORKS
 from utils.folder_lock import release
 
 
@@ -95,7 +96,7 @@ def whole(least: int, most: int = 10**9) -> Callable:
     return checked(int, lambda value: least <= value <= most, f"a whole number from {least:,} to {most:,}")
 
 
-def _shortest(number):
+def number_or_whole(number):
     """A float, or an int where it is whole: 200 stays 200 in config.json."""
     value = float(number)
     return int(value) if value.is_integer() else value
@@ -109,7 +110,7 @@ positive_number = checked(float, lambda value: 0 < value < math.inf, "a number a
 voxel_size = checked(float, lambda value: 1e-3 <= value <= 1e3, "a size in mm from 0.001 to 1000")
 loss_weight = checked(float, lambda value: 0 <= value < math.inf, "a number of at least 0")
 below_one = checked(float, lambda value: 0 <= value < 1, "a number of at least 0 and below 1")
-ramp_length = checked(_shortest, lambda value: 0 <= value < math.inf, "a number of at least 0")
+ramp_length = checked(number_or_whole, lambda value: 0 <= value < math.inf, "a number of at least 0")
 part_of_name = checked(
     str,
     re.compile(r"(?!.*\.\.)[A-Za-z0-9._-]{1,100}").fullmatch,
@@ -219,6 +220,9 @@ def add_training_flags(parser: argparse.ArgumentParser, defaults: Mapping[int, M
         return f"(default: {', '.join(values)}, the paper's)"
 
     group = parser.add_argument_group("training")
+    group.add_argument(
+        "--net", choices=tuple(NETWORKS), metavar="NAME", help=f"network, of networks/net_factory.py {paper('net')}"
+    )
     group.add_argument("--max_iterations", type=positive, help=f"iterations {paper('max_iterations')}")
     group.add_argument("--batch_size", type=array_size, help=f"images in a batch {paper('batch_size')}")
     group.add_argument("--labeled_bs", type=array_size, help=f"labelled images in a batch {paper('labeled_bs')}")
@@ -256,20 +260,6 @@ def add_training_flags(parser: argparse.ArgumentParser, defaults: Mapping[int, M
     group.add_argument(
         "--profile", action="store_true",
         help="print the time spent per stage at the end; synchronises the device after each stage (default: off)",
-    )  # fmt: skip
-
-
-def add_ramp_flags(group: argparse._ArgumentGroup) -> None:
-    """The two ways to set the ramp of SPC's unlabelled terms; `parse` resolves both into consistency_rampup."""
-    group.add_argument(
-        "--consistency_rampup", type=ramp_length, default=200, metavar="R",
-        help="length of the ramp in units of 150 iterations, fractions too: the unlabelled terms reach full weight at "
-        "the first multiple of 150 that is at least 150 R, from the start with 0; a small run takes its iterations / "
-        "450 (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--ramp_until", type=not_negative, metavar="ITERATION",
-        help="instead of --consistency_rampup: the same in iterations, R = ITERATION / 150 (default: not used)",
     )  # fmt: skip
 
 
@@ -333,11 +323,6 @@ def parse(
     parser.set_defaults(**{**protocol, **defaults[info.dims], **preset})
     args = parser.parse_args(argv)
     args.name = info.name
-    if getattr(args, "ramp_until", None) is not None:
-        if "consistency_rampup" in given:
-            parser.error("--ramp_until and --consistency_rampup say the same: leave one of them out")
-        args.consistency_rampup = _shortest(args.ramp_until / 150)
-    vars(args).pop("ramp_until", None)  # a run records consistency_rampup alone
     for flag, reason in unused_flags(vars(args), info.dims).items():
         if flag in given:
             parser.error(f"--{flag}: {reason}; leave it out")
@@ -360,7 +345,7 @@ def unused_flags(flags: Mapping, dims: Optional[int]) -> dict[str, str]:
     found = {}
     if flags.get("labeled_cases") is not None:
         found["labelnum"] = "--labeled_cases says which cases are labelled"
-    if flags.get("protocol") == "paper":
+    if flags.get("protocol") in ("paper", "last"):
         found["holdout_cases"] = "only --protocol holdout takes cases out of training"
     if dims == 2:
         found["val_stride"] = "slices are validated whole, without windows"

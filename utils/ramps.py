@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import math
+
+from utils.options import below_one, not_negative, number_or_whole, ramp_length
 
 
 def consistency_ramp(step: int, rampup: float = 200) -> float:
@@ -14,6 +17,27 @@ def consistency_ramp(step: int, rampup: float = 200) -> float:
         return 1.0
     phase = 1 - min(step // 150, rampup) / rampup
     return math.exp(-5 * phase * phase)
+
+
+def add_ramp_flags(group: argparse._ArgumentGroup) -> None:
+    """--consistency_rampup and, in other units, --ramp_until; a run records consistency_rampup alone."""
+    either = group.add_mutually_exclusive_group()
+    either.add_argument(
+        "--consistency_rampup", type=ramp_length, default=200, metavar="R",
+        help="length of the ramp in units of 150 iterations, fractions too: the unlabelled terms reach full weight at "
+        "the first multiple of 150 that is at least 150 R, from the start with 0; a small run takes its iterations / "
+        "450 (default: %(default)s)",
+    )  # fmt: skip
+    either.add_argument(
+        "--ramp_until", type=lambda text: number_or_whole(not_negative(text) / 150), dest="consistency_rampup",
+        default=argparse.SUPPRESS, metavar="ITERATION",
+        help="instead of --consistency_rampup: the same in iterations, R = ITERATION / 150 (default: not used)",
+    )  # fmt: skip
+
+
+def add_ema_flag(group: argparse._ArgumentGroup, what: str) -> None:
+    """--ema_decay"""
+    group.add_argument("--ema_decay", type=below_one, default=0.99, help=f"{what} (default: %(default)s)")
 
 
 def ema_alpha(step: int, limit: float = 0.99) -> float:

@@ -174,19 +174,19 @@ def _with_history(old: dict, new: dict, iteration: int) -> dict:
 
 
 def open_run(
-    args: argparse.Namespace, method: str, network: str, data, student, device, path: Optional[Path] = None
+    args: argparse.Namespace, method: str, data, student, path: Optional[Path] = None
 ) -> tuple[RunFolder, dict]:
     """Open the folder of this run and say what it is going to do, before the first step.
 
     `data` is a TrainingData; `path` defaults to the run's own. Returns the folder and the description that goes into
     the weights files. Raises InputError, with nothing written, where the folder holds another configuration.
     """
-    info = data.info
+    info, device = data.info, next(student.parameters()).device
     dataset = {"name": info.name, "dims": info.dims, "classes": list(info.classes), "patch_size": list(data.patch_size)}
     dataset["stride"] = list(info.stride) if info.dims == 3 else None
     dataset["preparation"] = data.preparation and asdict(data.preparation)
     dataset["orientation"] = data.orientation
-    description = {"method": method, "network": network, "dataset": dataset, "selection": data.selection_rule}
+    description = {"method": method, "network": args.net, "dataset": dataset, "selection": data.selection_rule}
     parameters = sum(value.numel() for value in student.parameters())
     config = {
         **description,
@@ -211,7 +211,7 @@ def open_run(
     if device.type == "cpu":
         run.say("WARNING: NO CUDA DEVICE IS USED, too slow for full-size training")
     changed = " with uncommitted changes" if config["uncommitted_changes"] else ""
-    run.say(f"network: {network}, {parameters:,} parameters; {config['device']}; commit {config['commit']}{changed}")
+    run.say(f"network: {args.net}, {parameters:,} parameters; {config['device']}; commit {config['commit']}{changed}")
     return run, description
 
 

@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+import argparse
+from typing import Optional
+
 import numpy as np
 import torch
 
+from dataloaders.seeding import generator
+
 BLEND_MODES = ("uniform", "beta", "binomial")
+ABLATIONS = {
+    "no-blending": {"blend": "off"},
+    "mix-beta": {"blend": "beta"},
+    "mix-binomial": {"blend": "binomial"},
+}
+
+
+def add_blend_flag(group: argparse._ArgumentGroup) -> None:
+    """--blend"""
+    group.add_argument(
+        "--blend", choices=(*BLEND_MODES, "off"), default="uniform",
+        help="mixing coefficient of style blending: U(0,1), Beta(1/2,1/2), 0 or 1; off: none (default: %(default)s)",
+    )  # fmt: skip
+
+
+def blend_of_step(
+    args: argparse.Namespace, step: int, num_labelled: int, num_images: int, device: torch.device
+) -> tuple[Optional[torch.Tensor], Optional[torch.Tensor]]:
+    """lam and perm of one iteration as --blend says, on the device; (None, None) for none."""
+    if args.blend == "off":
+        return None, None
+    draws = draw_blend(generator(args.seed, "style", step), num_labelled, num_images, args.blend)
+    lam, perm = (draw.to(device, non_blocking=True) for draw in draws)
+    return lam, perm
 
 
 def draw_blend(

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Sequence
 
 import torch
 from torch import nn
 
+from utils.options import below_one
+
 DECAY, LOWEST, HIGHEST = 0.99, 0.5, 0.95
+ABLATIONS = {"fixed-threshold": {"threshold": 0.5}}
+
+
+def add_threshold_flag(group: argparse._ArgumentGroup) -> None:
+    """--threshold"""
+    group.add_argument(
+        "--threshold", type=below_one, default=0.0,
+        help="a fixed confidence threshold; 0: moving ones, from 1/C, by scale and class (default: %(default)s)",
+    )  # fmt: skip
 
 
 class ConfidenceThresholds(nn.Module):
@@ -40,3 +52,11 @@ class ConfidenceThresholds(nn.Module):
             mean = (prob * mask).sum(dim=dims).to(tau.dtype) / count.clamp(min=1)
             moved = (DECAY * tau + (1 - DECAY) * mean).clamp(LOWEST, HIGHEST)
             tau.copy_(torch.where(count > 0, moved, tau))
+
+    def terms(self, certain: Sequence[torch.Tensor]) -> dict:
+        """For the record: tau by scale and class, and the share of certain voxels by scale."""
+        found = {}
+        for scale, (mask, tau) in enumerate(zip(certain, self.tau)):
+            found[f"monitor/certain_share_scale{scale}"] = mask.mean()
+            found.update({f"monitor/threshold_scale{scale}_class{c}": value.clone() for c, value in enumerate(tau)})
+        return found

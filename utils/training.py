@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Callable, Iterable, Mapping, Optional
 
 import torch
@@ -16,10 +18,15 @@ from tqdm import tqdm
 
 from dataloaders.errors import InputError
 from dataloaders.sampler import TwoStreamBatches
+from dataloaders.training_data import TrainingData
+from networks import net_factory
 from utils.checkpoints import load_checkpoint, load_tensors, save_checkpoint, save_tensors
-from utils.device import step_seed
+from utils.device import pick_device, set_seed, step_seed
+from utils.evaluation import validator
+from utils.inference import evaluating, make_predictor
 from utils.panels import can_draw, make_panel
-from utils.run_folder import RunFolder, folder_size
+from utils.run_folder import RunFolder, folder_size, open_run
+from utils.speed import place, resolve_speed
 from utils.stopping import (
     INTERRUPTED,
     STOP,
@@ -33,6 +40,22 @@ from utils.stopwatch import Stopwatch
 # (batch on the device, step counted from 0) -> (loss, terms). Terms are scalars by TensorBoard name, loss/... exactly
 # what is summed and monitor/... the rest, and label maps label/... of the last images of the batch, for the record.
 Objective = Callable[[dict, int], "tuple[torch.Tensor, dict]"]
+
+
+@dataclass
+class Method:
+    """What one method brings to the shared loop."""
+
+    name: str  # of its runs' folders: "Ours_MT"
+    student: nn.Module  # it is validated, its weights become best.pth and last.pth
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+    unlabelled_bs: int  # images of a batch from the unlabelled stream
+    after_step: Callable[[int], None] = lambda step: None  # the teacher's update, after the optimiser's step
+    state: Mapping[str, nn.Module] = field(default_factory=dict)  # what else a checkpoint holds: teacher, memories
+    keep_optimizer: bool = False  # weights files hold the optimiser's state, for a stage that follows
+    note: str = ""  # said in the log and below every table of this run
+    greeting: str = ""  # said in the log
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -52,6 +75,43 @@ def make_loader(dataset: Dataset, batches: Iterable, num_workers: int, device: t
         worker_init_fn=ignore_signals,
         prefetch_factor=4 if num_workers else None,
     )
+
+
+def start(args: argparse.Namespace) -> torch.device:
+    """The device that the flags ask for, everything seeded; what --fast stands for is put into `args`."""
+    device = pick_device(args.gpu, args.amp)
+    resolve_speed(args, device)
+    set_seed(args.seed, args.deterministic)
+    return device
+
+
+def student_and_teacher(data: TrainingData, args: argparse.Namespace, device: torch.device, scales: int = 1) -> tuple:
+    """Two networks --net on the device, each with its own initial weights; the teacher without gradients.
+
+    Raises InputError for a network that does not fit the data, or whose forward gives something else than (logits,
+    features): the logits (B, C, *size), or at `scales` scales a list of them, coarse to fine.
+    """
+    info, size = data.info, (1, 1, *data.patch_size)
+    try:
+        student, teacher = (
+            place(net_factory(args.net, 1, info.num_classes, info.dims), device, args) for _ in range(2)
+        )
+        with evaluating(student):
+            logits, _ = student(torch.zeros(size, device=device))
+        logits = list(logits) if isinstance(logits, (list, tuple)) else [logits]
+        wanted = (1, info.num_classes, *data.patch_size)
+        if logits[-1].shape != wanted:
+            raise ValueError(f"the finest logits of an image {size} must be {wanted}, not {tuple(logits[-1].shape)}")
+        if scales not in (1, len(logits)):
+            raise ValueError(
+                f"it gives logits at {len(logits)} scales, not {scales}; --preset supervised takes any number"
+            )
+    except (ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"--net {args.net} cannot be trained so on {info.name}: {reason} (forward must give (logits, features))"
+        ) from error
+    return student, teacher.requires_grad_(False)
 
 
 def two_stream_loader(data, args: argparse.Namespace, unlabelled_bs: int, device: torch.device):
@@ -77,42 +137,28 @@ def belongs_on_gpu(num_bytes: int, data_on: str, device: torch.device) -> bool:
 
 
 class Trainer:
-    """One training run in one folder.
-
-    `modules` maps names to what a checkpoint holds: at least "student", and whatever else has a state (teacher,
-    memories, thresholds). `loader(start, stop)` gives the batches of those iterations; `update_teacher(step)` runs
-    after each optimiser step; `validate()` gives a dictionary of scores, of which `dice` selects the best weights.
-    No validation before iteration `val_start`, and none at all where `validate` is None.
-    `description` (plain values) goes into the weights files beside the tensors; the optimiser's state does, too, with
-    `keep_optimizer`.
-    """
+    """One training run in one folder. `description` (plain values) goes into the weights files with the tensors."""
 
     def __init__(
         self,
         run: RunFolder,
+        method: Method,
+        data: TrainingData,
         args: argparse.Namespace,
-        modules: Mapping[str, nn.Module],
-        optimizer: torch.optim.Optimizer,
-        objective: Objective,
-        loader: Callable[[int, int], Iterable[dict]],
-        validate: Optional[Callable[[], dict[str, float]]],
-        device: torch.device,
         description: dict,
-        classes: tuple,
-        update_teacher: Optional[Callable[[int], None]] = None,
-        val_start: int = 0,
-        keep_optimizer: bool = False,
     ):
-        self.run, self.args, self.modules, self.optimizer = run, args, dict(modules), optimizer
-        self.objective, self.loader, self.validate, self.update_teacher = objective, loader, validate, update_teacher
-        self.device, self.description, self.classes, self.val_start = device, description, classes, val_start
-        self.keep_optimizer = keep_optimizer
+        self.run, self.method, self.args, self.description = run, method, args, description
+        self.modules, self.optimizer = {"student": method.student, **method.state}, method.optimizer
+        self.device, self.classes = next(method.student.parameters()).device, data.info.classes
+        self.loader = two_stream_loader(data, args, method.unlabelled_bs, self.device)
+        predict = make_predictor(method.student, data.info, data.patch_size, getattr(args, "val_stride", None))
+        self.validate, self.val_start = validator(predict, data.selection), getattr(args, "val_start", 0)
         self.scaler = _grad_scaler() if args.amp == "fp16" else None
         self.done = 0  # iterations
         self.best: dict = {}  # the weights file of the best validation so far
         self.pending: list = []  # the terms of the steps since the last look, still on the device
         self.validation_due = False  # of the iterations done: it was interrupted
-        self.watch = Stopwatch(device if args.profile else None)
+        self.watch = Stopwatch(self.device if args.profile else None)
 
     def fit(self) -> int:
         """Train up to --max_iterations, from the checkpoint if there is one. Returns the script's exit code.
@@ -219,7 +265,7 @@ class Trainer:
     def _update(self, batch: dict) -> tuple[torch.Tensor, dict]:
         """Objective, backward pass, optimiser, teacher: what runs without waiting for the device."""
         torch.manual_seed(step_seed(self.args.seed, self.done))  # dropout: the same in a resumed run
-        loss, terms = self.objective(batch, self.done)
+        loss, terms = self.method.objective(batch, self.done)
         self.optimizer.zero_grad(set_to_none=True)
         if self.scaler is None:
             loss.backward()
@@ -228,8 +274,7 @@ class Trainer:
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()
-        if self.update_teacher is not None:
-            self.update_teacher(self.done)
+        self.method.after_step(self.done)
         return loss, terms
 
     def _note(self, loss: torch.Tensor, terms: dict) -> None:
@@ -321,7 +366,7 @@ class Trainer:
     def _weights(self, **more) -> dict:
         """What a weights file holds: the student's tensors and the run's description."""
         net = {name: value.detach().cpu().clone() for name, value in self.modules["student"].state_dict().items()}
-        optimizer = {"opt": _to_cpu(self.optimizer.state_dict())} if self.keep_optimizer else {}
+        optimizer = {"opt": _to_cpu(self.optimizer.state_dict())} if self.method.keep_optimizer else {}
         return {"net": net, **optimizer, "iteration": self.done, **self.description, **more}
 
     def _save(self) -> None:
@@ -356,6 +401,16 @@ class Trainer:
             save_tensors(self.best, best_path)  # the one there came after the checkpoint
         if self.done < self.args.max_iterations or self.validation_due:
             self.run.say(f"resuming at iteration {self.done}")
+
+
+def fit(method: Method, data: TrainingData, args: argparse.Namespace, path: Optional[Path] = None) -> int:
+    """Train in the run's folder, or in `path`; returns the script's exit code, see `Trainer.fit`."""
+    run, description = open_run(args, method.name, data, method.student, path)
+    for line in filter(None, (method.note, method.greeting)):
+        run.say(line)
+    if method.note:
+        description["note"] = method.note
+    return Trainer(run, method, data, args, description).fit()
 
 
 def mean_label_dice(pred: torch.Tensor, truth: torch.Tensor, num_classes: int) -> float:

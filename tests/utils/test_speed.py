@@ -13,7 +13,7 @@ import train_Ours_MT
 from dataloaders.errors import InputError
 from networks import net_factory
 from utils.copy_paste import box_mask
-from utils.prototypes import PrototypeMemory
+from utils.prototype_memory import PrototypeMemory
 from utils.speed import FAST, compiled, make_sgd, place, resolve_speed
 from utils.thresholds import ConfidenceThresholds
 
