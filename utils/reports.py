@@ -138,6 +138,8 @@ OPTIONAL.update(val_dice=float, weights=str, flags=dict, device=str)
 def check_summary(summary: dict) -> None:
     """Raise ValueError, or KeyError, where a summary is not what `write_results` writes."""
     given = {name: summary[name] for name in OPTIONAL if summary.get(name) is not None}
+    if "iteration" not in summary:
+        raise KeyError("iteration")
     for name, value in {**given, **{name: summary[name] for name in SUMMARY}}.items():
         if type(value) is not {**SUMMARY, **OPTIONAL}[name]:
             raise ValueError(f"'{name}' is {json.dumps(value)}")

@@ -41,6 +41,7 @@ class Setting:
     runs: list[Run] = field(default_factory=list)
     tests: dict[str, list[Results]] = field(default_factory=dict)  # "best" -> one a seed
     status: str = ""
+    unfinished: list[str] = field(default_factory=list)  # a note for each run whose training has not ended
     kind: str = ""  # what the data are where they are no patients': "phantoms"
 
     @property
@@ -119,6 +120,7 @@ def find_settings(folders: Sequence[Path]) -> tuple[list[Setting], list[str]]:
                 setting.runs.append(run)
             setting.tests.setdefault(path.parent.name[len("test_") :], []).append(results)
     for setting in found.values():
+        setting.unfinished = [note for run in setting.runs for note in _unfinished(run, setting.tests.get("last", ()))]
         setting.tests = dict(sorted(setting.tests.items(), key=lambda item: (item[0] != "best", item[0] == "last")))
     reasons = {id(setting): disagreement(setting.runs) for setting in found.values()}
     faults = list(dict.fromkeys([*faults, *filter(None, reasons.values())]))
@@ -132,6 +134,14 @@ def find_settings(folders: Sequence[Path]) -> tuple[list[Setting], list[str]]:
             "python test_2d.py --name ACDC --output_dir runs/ACDC"
         )
     return settings, faults
+
+
+def _unfinished(run: Run, tests: Sequence[Results]) -> Iterator[str]:
+    wanted = run.config.get("flags", {}).get("max_iterations")
+    for test in tests:
+        iteration = test.summary["iteration"]
+        if test.folder.parent == run.path and wanted and iteration is not None and iteration < wanted:
+            yield f"{run.name}: NOT FINISHED, iteration {iteration} of {wanted}"
 
 
 class Comparison(NamedTuple):

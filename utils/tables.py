@@ -78,8 +78,7 @@ def make_blocks(settings: Sequence[Setting], shown: Shown = EVERYTHING, faults: 
         known = [key for key in groups if key[0] == setting.dataset] or [(setting.dataset,)]
         groups.setdefault(rules_of(tests[0].summary) if tests else known[0], []).append(_chosen(setting, shown.weights))
     names = [*DATASETS, *sorted({setting.dataset for setting in settings} - set(DATASETS))]
-    blocks = [_make_block(groups[key], shown, faults) for key in sorted(groups, key=lambda key: names.index(key[0]))]
-    return blocks
+    return [_make_block(groups[key], shown, faults) for key in sorted(groups, key=lambda key: names.index(key[0]))]
 
 
 def _chosen(setting: Setting, weights: str) -> Setting:
@@ -234,11 +233,7 @@ def _notes(settings: Sequence[Setting], published: Sequence[dict], shown: Shown,
     for setting in settings:
         if not short:
             notes += training_notes(setting.runs, [test.summary for tests in setting.tests.values() for test in tests])
-        for test in setting.tests.get("last", []):
-            run = next(run for run in setting.runs if run.path == test.folder.parent)
-            wanted = run.config.get("flags", {}).get("max_iterations")
-            if wanted and test.summary["iteration"] < wanted:
-                notes.append(f"{run.name}: NOT FINISHED, iteration {test.summary['iteration']} of {wanted}")
+        notes += setting.unfinished
     known = {_key(row) for row in published}
     unpublished = [s.name for s in settings if (s.method, s.labelnum, s.preset) not in known]
     if unpublished and not short:
@@ -360,7 +355,11 @@ def as_csv(blocks: Sequence[Block]) -> str:
         for found in block.comparisons:
             for metric, difference in found.differences.items():
                 value, low, high, p_value, count = difference
-                row = {"dataset": block.dataset, "setting": found.name.split(" - ")[0], "weights": found.kind}
+                row = {
+                    "dataset": block.settings[0].dataset,
+                    "setting": found.name.split(" - ")[0],
+                    "weights": found.kind,
+                }
                 row.update(against=found.name.split(" - ")[1], metric=metric, value=value, cases=count)
                 writer.writerow({**row, "ci_low": low, "ci_high": high, "wilcoxon_p": p_value})
         for row in block.published:

@@ -23,7 +23,7 @@ from utils.reports import (
 )
 
 CLASSES = ("RV", "Myo", "LV")
-ABOUT = {"dataset": "ACDC", "run": "a best", "unit": "voxel", "nms": False}
+ABOUT = {"dataset": "ACDC", "run": "a best", "unit": "voxel", "nms": False, "iteration": 3}
 
 
 def result(name, pred, label):
@@ -179,6 +179,7 @@ def change(summary, path, value):
         (["nms"], "off"),
         (["empty_rule"], "mine"),
         (["iteration"], "300"),
+        (["iteration"], ...),
         (["val_dice"], "0.5"),
         (["selection"], 1),
         (["note"], {}),

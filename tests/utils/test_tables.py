@@ -141,6 +141,8 @@ def test_columns_weights_and_notes_make_a_table_narrow(tested_run):
     assert set(short.notes) < set(full.notes) and len(short.notes) < len(full.notes) - 4
     assert full.notes[-1] == short.notes[-1] == "left out: a fault"
     assert any(note.startswith("best: chosen by") for note in short.notes)
+    (best,) = make_blocks(settings, Shown(weights="best", notes="short"))
+    assert "Ours_MT_5 seed_1: NOT FINISHED, iteration 4 of 30000" in best.notes
     (dice,) = make_blocks(settings, Shown(("dice",)))
     assert dice.tables[2].rows[0] == ["difference", "weights", "DSC %", "95% interval", "Wilcoxon p", "n"]
     assert len(make_blocks(settings, Shown(("hd95",)))[0].tables) == 2
