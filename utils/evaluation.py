@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from dataloaders.errors import InputError
 from dataloaders.volumes import VolumeDataset
-from utils.metrics import HD95, METRICS, case_metrics
+from utils.metrics import HD95, case_metrics
 
 REPORT_SECONDS = 60  # between two lines of progress without a terminal
 
@@ -29,7 +29,7 @@ class CaseResult(NamedTuple):
 def evaluate(
     predict: Callable[[np.ndarray], np.ndarray],
     volumes: VolumeDataset,
-    metrics: Sequence[str] = METRICS,
+    metrics: Optional[Sequence[str]] = None,
     unit: str = "voxel",
     spacing: Optional[Sequence[float]] = None,
     hd95: str = HD95[0],
@@ -37,9 +37,9 @@ def evaluate(
 ) -> Iterator[tuple[CaseResult, np.ndarray]]:
     """Predict and score the cases one by one, in the memory of one: yields (result, prediction).
 
-    `predict` maps an image to a label map uint8 of the same shape. unit: "voxel", or "mm" by `spacing` (array axis
-    order) or else each file's own; InputError where neither is there. hd95: its definition, one of metrics.HD95.
-    doing: what the progress bar says.
+    `predict` maps an image to a label map uint8 of the same shape. metrics: names of METRICS, all by default. unit:
+    "voxel", or "mm" by `spacing` (array axis order) or else each file's own; InputError where neither is there. hd95:
+    its definition, one of metrics.HD95. doing: what the progress bar says.
     """
     num_classes = volumes.info.num_classes
     for case in with_progress(volumes, doing):

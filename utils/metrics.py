@@ -9,14 +9,29 @@ Distances are in voxels with spacing None, else in the spacing's unit (mm). Empt
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Optional, Sequence
+from typing import Callable, NamedTuple, Optional, Sequence
 
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-METRICS = ("dice", "jaccard", "hd95", "asd")
 HD95 = ("pooled", "max")
+
+
+class Metric(NamedTuple):
+    """One column of results. To add a metric, add one of these to METRICS: tests, tables and pages pick it up."""
+
+    title: str  # of its column; {unit} becomes the distances' unit
+    is_distance: bool = False  # in voxels or mm, undefined (NaN) where a mask is empty; else a share, shown in per cent
+    function: Optional[Callable] = None  # (pred, label, spacing) -> float, of two boolean masks, neither of them empty
+
+
+METRICS = {
+    "dice": Metric("DSC %"),
+    "jaccard": Metric("Jaccard %"),
+    "hd95": Metric("95HD ({unit})", is_distance=True),
+    "asd": Metric("ASD ({unit})", is_distance=True),
+}  # these four share their surfaces and are computed together, in binary_metrics
 
 
 def case_metrics(
@@ -24,14 +39,15 @@ def case_metrics(
     label: np.ndarray,
     num_classes: int,
     spacing: Optional[Sequence[float]] = None,
-    metrics: Sequence[str] = METRICS,
+    metrics: Optional[Sequence[str]] = None,
     hd95: str = HD95[0],
 ) -> dict[str, np.ndarray]:
-    """The metrics of one case: for each name an array over the foreground classes 1 .. num_classes-1.
+    """The metrics of one case, all by default: for each name an array over the foreground classes 1 .. num_classes-1.
 
-    pred, label: whole numbers of one shape. Where a mask is empty: both empty is Dice and Jaccard 1, one empty is 0;
-    distances are undefined there (NaN), never 0.
+    pred, label: whole numbers of one shape. Where a mask is empty: both empty is 1 for a share (Dice, Jaccard), one
+    empty is 0; distances are undefined there (NaN), never 0.
     """
+    metrics = list(METRICS) if metrics is None else metrics
     if pred.shape != label.shape:
         raise ValueError(f"prediction {pred.shape} and label {label.shape} differ in shape")
     values = {name: np.full(num_classes - 1, np.nan) for name in metrics}
@@ -40,8 +56,8 @@ def case_metrics(
         pred_box, label_box = (bounding_box(mask) for mask in masks)
         if pred_box is None or label_box is None:
             both_empty = float(pred_box is None and label_box is None)
-            for name in {"dice", "jaccard"} & set(metrics):
-                values[name][index] = both_empty
+            for name in metrics:
+                values[name][index] = np.nan if METRICS[name].is_distance else both_empty
             continue
         crop = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(pred_box, label_box))
         for name, value in binary_metrics(*(mask[crop] for mask in masks), spacing, metrics, hd95).items():
@@ -65,13 +81,14 @@ def binary_metrics(
     pred: np.ndarray,
     label: np.ndarray,
     spacing: Optional[Sequence[float]] = None,
-    metrics: Sequence[str] = METRICS,
+    metrics: Optional[Sequence[str]] = None,
     hd95: str = HD95[0],
 ) -> dict[str, float]:
-    """The metrics of two boolean masks, neither of them empty.
+    """The metrics of two boolean masks, neither of them empty; all by default.
 
     asd is one-directional (prediction to label); hd95: one of HD95, see above.
     """
+    metrics = list(METRICS) if metrics is None else metrics
     intersection, size = np.count_nonzero(pred & label), np.count_nonzero(pred) + np.count_nonzero(label)
     values = {"dice": 2 * intersection / size, "jaccard": intersection / (size - intersection)}
     if "hd95" in metrics or "asd" in metrics:
@@ -82,6 +99,8 @@ def binary_metrics(
             to_pred = surface_distances(label_border, pred_border, spacing)
             directions = [to_label, to_pred] if hd95 == "max" else [np.concatenate([to_label, to_pred])]
             values["hd95"] = max(np.percentile(distances, 95) for distances in directions)
+    functions = {name: METRICS[name].function for name in metrics}
+    values.update({name: function(pred, label, spacing) for name, function in functions.items() if function})
     return {name: float(values[name]) for name in metrics}
 
 

@@ -19,7 +19,7 @@ from dataloaders.writing import write_json
 from utils.evaluation import CaseResult, defined_mean
 from utils.metrics import HD95, METRICS
 
-DISTANCES = ("hd95", "asd")
+DISTANCES = tuple(name for name, metric in METRICS.items() if metric.is_distance)
 PUBLISHED = Path(__file__).resolve().parent.parent / "results" / "published.json"
 
 
@@ -208,7 +208,7 @@ def published_rows(dataset: str, settings: Iterable[tuple]) -> list[dict]:
     ]
 
 
-COLUMNS = {"dice": "DSC %", "jaccard": "Jaccard %", "hd95": "95HD ({unit})", "asd": "ASD ({unit})"}
+COLUMNS = {name: metric.title for name, metric in METRICS.items()}
 ALL_COLUMNS = (*COLUMNS, "classes", "empty")  # the metrics, Dice by class, the number of empty predictions
 
 
