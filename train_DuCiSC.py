@@ -275,8 +275,8 @@ def main(argv=None):
         fuse_weight = draw_fuse_weight(generator(args.seed, "fusion", step), num_l).to(device, non_blocking=True)
         return losses(
             student, teacher, thresholds, volume_l, volume_u if len(volume_u) else None, batch["label"][:num_l].long(),
-            fuse_weight, step >= args.warmup_iterations, args.consistency, args.fused_weight, args.proto_weight,
-            args.fused_proto_weight, args.num_proto,
+            fuse_weight, step >= args.warmup_iterations, consistency=args.consistency, fused_weight=args.fused_weight,
+            proto_weight=args.proto_weight, fused_proto_weight=args.fused_proto_weight, num_proto=args.num_proto,
         )  # fmt: skip
 
     method = Method(

@@ -206,7 +206,8 @@ def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> int
             return pretrain_losses(student, image_w, label_l, lam, perm, mask)
         return losses(
             student, teacher, *memories, image_w, batch["image_s"], label_l, lam, perm, mask,
-            consistency_ramp(step, args.consistency_rampup), args.u_weight, args.contrast_weight, args.contrast,
+            consistency_ramp(step, args.consistency_rampup),
+            u_weight=args.u_weight, contrast_weight=args.contrast_weight, contrast=args.contrast,
         )  # fmt: skip
 
     method = Method(

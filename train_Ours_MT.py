@@ -134,7 +134,7 @@ def main(argv=None):
         return losses(
             student, teacher, memory_w, memory_s, batch["image_w"], batch.get("image_s"), batch["label"][:num_l].long(),
             lam, perm, consistency_ramp(step, args.consistency_rampup),
-            args.consistency, args.contrast_weight, args.contrast,
+            consistency=args.consistency, contrast_weight=args.contrast_weight, contrast=args.contrast,
         )  # fmt: skip
 
     method = Method(

@@ -26,6 +26,8 @@ def test_training_on_the_device_in_each_precision(tmp_path, monkeypatch, script,
     flags += ["--amp", amp, "--max_iterations", "6", "--val_interval", "3", "--log_interval", "1"]
     if script is train_Ours_BCP:
         flags += ["--pretrain_iterations", "2"]
+    if script is train_DuCiSC:
+        flags += ["--val_start", "1"]
     assert script.main([*flags, "--output_dir", str(tmp_path / "runs")]) == 0
     (rows,) = list((tmp_path / "runs").rglob("self/metrics.jsonl")) or list((tmp_path / "runs").rglob("metrics.jsonl"))
     losses = [json.loads(line).get("loss/total", 0.0) for line in rows.read_text().splitlines()]

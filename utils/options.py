@@ -251,6 +251,10 @@ def add_training_flags(parser: argparse.ArgumentParser, defaults: Mapping[int, M
         "--compile", action="store_true",
         help="the objective by torch.compile; the first step takes a minute or more (default: off)",
     )  # fmt: skip
+    group.add_argument(
+        "--cuda_graphs", action="store_true",
+        help="--compile with CUDA graphs, which spare the launches of many small kernels (default: off)",
+    )  # fmt: skip
     group.add_argument("--fused", action="store_true", help="fused SGD, PyTorch 2.4 or newer (default: off)")
     group.add_argument(
         "--data_on", choices=("auto", "cpu", "gpu"), default="auto",

@@ -12,6 +12,7 @@ from torch import nn
 from dataloaders.errors import InputError
 from utils.labels import hard_label, one_hot
 from utils.options import array_size, loss_weight
+from utils.pooling import sum_over_pixels
 
 EPSILON = 1e-8
 DIRECTIONS = ("both", "weak-to-strong", "strong-to-weak", "off")
@@ -71,7 +72,7 @@ class PrototypeMemory(nn.Module):
         """
         prob, feat = prob.flatten(2), feat.flatten(2)
         # per image and class: the probability-weighted mean of the features over the pixels
-        image_feat = torch.einsum("bcn,bkn->bck", prob, feat) / (prob.sum(dim=2, keepdim=True) + EPSILON)
+        image_feat = sum_over_pixels(prob, feat) / (prob.sum(dim=2, keepdim=True) + EPSILON)
         present = one_hot(hard_label(prob), prob.shape[1], prob.dtype).amax(dim=2)  # (B, C)
         # the mean over those images whose arg-max contains the class; the weight is a sum over all images
         entry = (present[:, :, None] * image_feat).sum(dim=0) / (present.sum(dim=0)[:, None] + EPSILON)

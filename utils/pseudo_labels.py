@@ -17,7 +17,7 @@ def largest_component(label: torch.Tensor, num_classes: int) -> torch.Tensor:
     For any number of classes. Ties go to the component that comes first in raster order. What is dropped becomes
     background.
     """
-    find = _on_cpu if label.device.type == "cpu" else _on_device
+    find = _on_cpu if label.device.type == "cpu" and not torch.compiler.is_compiling() else _on_device
     return find(label, num_classes)
 
 

@@ -8,6 +8,7 @@ from typing import Sequence, Tuple
 import torch
 
 from utils.options import loss_weight
+from utils.pooling import sum_over_pixels
 
 SCALES = (1, 2, 3, 4)
 ABLATIONS = {
@@ -41,7 +42,7 @@ def region_prototypes(feat: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Ten
     """
     feat, mask = feat.flatten(2), mask.flatten(2).to(feat.dtype)
     size = mask.sum(dim=2)  # tested before the division: 0 / 0 masked out later would still give NaN gradients
-    proto = feat @ mask.transpose(1, 2) / torch.where(size > 0, size, torch.ones_like(size))[:, None]  # (B, K, C)
+    proto = sum_over_pixels(feat, mask) / torch.where(size > 0, size, torch.ones_like(size))[:, None]  # (B, K, C)
     return proto.mean(dim=0).T, (size > 0).all(dim=0)
 
 

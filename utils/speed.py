@@ -35,6 +35,8 @@ def resolve_speed(args: argparse.Namespace, device: torch.device) -> None:
         vars(args).update(chosen)
     if args.data_on == "gpu" and device.type != "cuda":
         raise InputError("--data_on gpu needs a CUDA device; leave it out to keep the data on the CPU")
+    if args.cuda_graphs and device.type != "cuda":
+        raise InputError("--cuda_graphs needs a CUDA device; --compile alone runs on a CPU too")
     if args.fused and "fused" not in inspect.signature(torch.optim.SGD.__init__).parameters:
         raise InputError(f"--fused: PyTorch {torch.__version__} has no fused SGD, it needs 2.4 or newer")
 
@@ -83,16 +85,23 @@ def make_sgd(net: nn.Module, args: argparse.Namespace) -> torch.optim.SGD:
 
 
 def compiled(objective: Callable, args: argparse.Namespace, device: torch.device) -> Callable:
-    """`objective` as it is, or with --compile by torch.compile: static shapes, floats as tensors (the ramp moves)."""
-    if not args.compile:
-        return objective
-    fast = torch.compile(objective, dynamic=False)
+    """`objective` as it is, or with --compile or --cuda_graphs by torch.compile, in one graph for the shapes at hand.
 
-    def call(*arguments):
-        moved = (
+    Positional floats move from step to step (the ramp) and become tensors; what is given by name is constant.
+    """
+    if not (args.compile or args.cuda_graphs):
+        return objective
+    fast = torch.compile(
+        objective, dynamic=False, fullgraph=True, mode="reduce-overhead" if args.cuda_graphs else "default"
+    )
+
+    def call(*moving, **constant):
+        if args.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+        moving = [
             torch.full((), value, dtype=torch.float64, device=device) if isinstance(value, float) else value
-            for value in arguments
-        )
-        return fast(*moved)
+            for value in moving
+        ]
+        return fast(*moving, **constant)
 
     return call

@@ -265,8 +265,8 @@ class Trainer:
     def _update(self, batch: dict) -> tuple[torch.Tensor, dict]:
         """Objective, backward pass, optimiser, teacher: what runs without waiting for the device."""
         torch.manual_seed(step_seed(self.args.seed, self.done))  # dropout: the same in a resumed run
-        loss, terms = self.method.objective(batch, self.done)
         self.optimizer.zero_grad(set_to_none=True)
+        loss, terms = self.method.objective(batch, self.done)
         if self.scaler is None:
             loss.backward()
             self.optimizer.step()
