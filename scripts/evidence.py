@@ -19,7 +19,7 @@ from utils.run_folder import read_metrics
 from utils.settings import Setting
 from utils.tables import Block, as_markdown
 
-MARK = "<!-- below: written by scripts/reproduce.py --report; edit above this line only -->"
+MARK = "<!-- below: written by a script; edit above this line only -->"
 SCORES = ("dice", "jaccard", "hd95", "asd")
 
 
@@ -104,13 +104,19 @@ def draw_curves(record: dict):
     return figure
 
 
+def page_above(page: Path, title: str) -> str:
+    """What a written page keeps: its text up to the mark, the mark included; of a new page its title."""
+    text = page.read_text() if page.exists() else f"# {title}\n\n{MARK}"
+    if MARK not in text:
+        raise InputError(f"{page}: not a page that a script wrote (its mark is missing); move it away or name another")
+    return f"{text.split(MARK)[0].rstrip()}\n\n{MARK}\n\n"
+
+
 def write_report(folder: Path, record: dict, blocks: Sequence[Block]) -> list[Path]:
     """<target>.json, <target>.svg and <target>.md in `folder`; of a page that exists the text above MARK is kept."""
     name = record["target"].replace("-", "_")
     page, curves, numbers = (Path(folder) / f"{name}{suffix}" for suffix in (".md", ".svg", ".json"))
-    text = page.read_text() if page.exists() else f"# {record['target']}\n\n"
-    if page.exists() and MARK not in text:
-        raise InputError(f"{page}: not a page of --report (its mark is missing); move it away or name another folder")
+    text = page_above(page, record["target"])
     write_json(numbers, record)
     figure = draw_curves(record)
     figure.savefig(curves, metadata={"Date": None})
@@ -127,7 +133,7 @@ def write_report(folder: Path, record: dict, blocks: Sequence[Block]) -> list[Pa
         as_markdown(blocks).strip(),
         "\n".join(commands),
     ]
-    write_text(page, text.split(MARK)[0].rstrip() + f"\n\n{MARK}\n\n" + "\n\n".join(parts) + "\n")
+    write_text(page, text + "\n\n".join(parts) + "\n")
     return [page, curves, numbers]
 
 

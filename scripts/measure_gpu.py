@@ -1,22 +1,20 @@
 #!/usr/bin/env python3
-"""What only a GPU can show, phase by phase, each under nine minutes and with a record of its own.
+"""What only a GPU can show, phase by phase: each takes less than nine minutes and writes a record of its own.
 
-    bash scripts/measure_gpu.sh tests               # the tests that need a GPU
-    bash scripts/measure_gpu.sh speed-mt            # a step of Ours (MT) at the paper's size, in each setting
-    bash scripts/measure_gpu.sh speed-ducisc        # a step of DuCiSC on volumes
-    bash scripts/measure_gpu.sh train-mt            # real training on ACDC; again and again until it has its iterations
-    bash scripts/measure_gpu.sh train-la            # the same for DuCiSC on LA
-    bash scripts/measure_gpu.sh report              # results/gpu.md from the records
+    bash scripts/measure_gpu.sh tests           # the tests that need a GPU
+    bash scripts/measure_gpu.sh speed-mt        # a step of Ours (MT) at the paper's size, in each setting
+    bash scripts/measure_gpu.sh speed-ducisc    # a step of DuCiSC on volumes
+    bash scripts/measure_gpu.sh train-mt        # real training on ACDC; repeat it until all iterations are done
+    bash scripts/measure_gpu.sh train-la        # the same for DuCiSC on LA
+    bash scripts/measure_gpu.sh report          # results/gpu.md from the records
 
-Phantoms, or real data where DATASET_HOME holds ACDC/ and LA/; train-mt and train-la need real data. Records lie in --out;
-a phase that is there already is measured again.
+The speed phases use real data where DATASET_HOME holds it, else phantoms; training needs real data.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -31,33 +29,36 @@ import torch  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from dataloaders.datasets import get_dataset  # noqa: E402
+from dataloaders.datasets import find_root, get_dataset  # noqa: E402
 from dataloaders.errors import InputError  # noqa: E402
 from dataloaders.writing import write_json, write_text  # noqa: E402
+from scripts.evidence import page_above  # noqa: E402
+from scripts.jobs import TIME_IS_UP, Job, run_job  # noqa: E402
 from scripts.make_phantom import make_phantom  # noqa: E402
+from scripts.rows import DUCISC, MT, Row  # noqa: E402
+from utils.code_hash import code_sha256  # noqa: E402
 from utils.device import describe_device, pick_device  # noqa: E402
-from utils.options import Parser, new_folder, one_line_errors, positive, positive_number  # noqa: E402
+from utils.options import Parser, new_folder, one_line_errors, positive  # noqa: E402
 from utils.training import Trainer  # noqa: E402
 
-EAGER = "--amp bf16 --channels_last --fused"
+BEST = "--amp bf16 --channels_last --fused"
 SETTINGS = {
     "float32": "",
-    "TF32": "",  # by torch's switch
+    "TF32": "",  # torch's own switch, no flag of the train scripts
     "bf16": "--amp bf16",
     "bf16, channels last": "--amp bf16 --channels_last",
-    "the same, fused SGD": EAGER,
-    "the same, compiled": f"{EAGER} --compile",
-    "the same, CUDA graphs": f"{EAGER} --cuda_graphs",
+    "bf16, channels last, fused SGD": BEST,
+    "the same, compiled": f"{BEST} --compile",
+    "the same, CUDA graphs": f"{BEST} --cuda_graphs",
 }
-SPEED = {  # script, dataset, iterations of the paper, phantoms (train, val, test, shape), what only this phase adds
-    "speed-mt": ("train_Ours_MT", "ACDC", 30000, (16, 10, 1, (10, 256, 256)), ""),
-    "speed-ducisc": ("train_DuCiSC", "LA", 15000, (12, 0, 1, (120, 120, 88)), "--warmup_iterations 0 --val_cases 1"),
+# script, dataset, the paper's iterations, phantoms (train, val, test, shape), flags
+SPEED = {
+    "speed-mt": (MT, "ACDC", 30000, (16, 10, 1, (10, 256, 256)), ""),
+    "speed-ducisc": (DUCISC, "LA", 15000, (5, 0, 1, (120, 120, 88)), "--warmup_iterations 0 --val_cases 1"),
 }
-TRAIN = {
-    "train-mt": ("train_Ours_MT", "--name ACDC --labelnum 5 --fast", "test_2d", "ACDC"),
-    "train-la": ("train_DuCiSC", "--name LA --labelnum 8 --fast", "test_3d", "LA"),
-}
+TRAIN = {"train-mt": Row("ACDC", MT, 5, flags=("--fast",)), "train-la": Row("LA", DUCISC, 8, flags=("--fast",))}
 PHASES = ("tests", *SPEED, *TRAIN, "report")
+WARMUP = 10
 
 
 def parse_args(argv=None):
@@ -65,21 +66,20 @@ def parse_args(argv=None):
     parser.add_argument("phase", choices=PHASES, help="what to measure")
     parser.add_argument("--out", type=new_folder, default="runs/gpu", help="folder of records (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=SETTINGS, help="settings of a speed phase (default: all)")
-    parser.add_argument("--steps", type=positive, default=60, help="steps to time, after ten (default: %(default)s)")
-    parser.add_argument("--minutes", type=positive_number, default=8.0, help="limit of training (default: %(default)s)")
+    parser.add_argument("--steps", type=positive, default=60, help="steps to time (default: %(default)s)")
+    parser.add_argument("--minutes", type=positive, default=8, help="time limit of training (default: %(default)s)")
     parser.add_argument("--flags", default="", help="further flags of the train script, in one string (default: none)")
+    parser.add_argument("--page", default="results/gpu.md", help="what report writes (default: %(default)s)")
     return parser.parse_args(argv)
 
 
 def measure_step(script: str, flags: list[str], steps: int, tf32: bool) -> dict:
-    """Times of one setting: the train script's own objective, data and loop, without its run folder."""
-    module = importlib.import_module(script)
-    found = {}
+    """What `time_steps` finds for the train script with these flags: its own objective, data and loop."""
+    module, found = importlib.import_module(script), {}
 
     def measure(method, data, args, path=None):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-        trainer = Trainer(None, method, data, args, {})
-        found.update(time_trainer(trainer, steps))
+        found.update(time_steps(Trainer(None, method, data, args, {}), steps))
         return 0
 
     with patch.object(module, "fit", measure):
@@ -87,12 +87,14 @@ def measure_step(script: str, flags: list[str], steps: int, tf32: bool) -> dict:
     return found
 
 
-def time_trainer(trainer: Trainer, steps: int) -> dict:
-    """Milliseconds of a step with and without its data, the first step's seconds, launches, memory, a validation."""
+def time_steps(trainer: Trainer, steps: int) -> dict:
+    """Times in ms of a step with its data ("step"), of either alone, in s of the first step and of a validation;
+    on a GPU its kernels, launches, busy time and reserved memory; TFLOP of an eager step."""
     device = trainer.device
-    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    on_gpu = device.type == "cuda"
+    synchronize = torch.cuda.synchronize if on_gpu else lambda: None
 
-    def timed(function, count: int = 1) -> float:
+    def seconds(function, count: int) -> float:
         synchronize()
         started = time.perf_counter()
         for _ in range(count):
@@ -100,84 +102,161 @@ def time_trainer(trainer: Trainer, steps: int) -> dict:
         synchronize()
         return (time.perf_counter() - started) / count
 
-    batches = iter(trainer.loader(0, 4 * steps + 100))
-
-    def fetch():
+    def fetch() -> dict:
         return {key: value.to(device, non_blocking=True) for key, value in next(batches).items()}
 
-    def step(batch=None):
-        trainer._note(*trainer._update(fetch() if batch is None else batch))
+    def step(batch=None) -> None:
+        trainer._note(*trainer._update(batch or fetch()))
         trainer.done += 1
 
-    record = {"first_step_s": timed(step)}
-    timed(step, 9)
-    if device.type == "cuda":
+    third = max(steps // 3, 1)
+    batches = iter(trainer.loader(0, WARMUP + 5 * third + 1))
+    if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    rounds = [timed(step, steps // 3) for _ in range(3)]
-    record["step_ms"] = 1e3 * statistics.median(rounds)
-    if device.type == "cuda":
-        record["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
-    record["data_ms"] = 1e3 * timed(fetch, steps // 3)
+    record = {"first_step_s": seconds(step, 1)}
+    seconds(step, WARMUP - 1)
+    record["step_ms"] = 1e3 * statistics.median(seconds(step, third) for _ in range(3))
+    record["data_ms"] = 1e3 * seconds(fetch, third)
     batch = fetch()
-    record["update_ms"] = 1e3 * timed(lambda: step(batch), steps // 3)
-    if device.type == "cuda":
+    record["update_ms"] = 1e3 * seconds(lambda: step(batch), third)
+    record.update(images=len(batch["image_w"]), size=list(batch["image_w"].shape[2:]))
+    if on_gpu:
+        record["reserved_gib"] = torch.cuda.max_memory_reserved() / 2**30
         with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
             step(batch)
             synchronize()
-        kernels = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+        events = profiler.events()
+        kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
         record["kernels"] = len(kernels)
-        record["launches"] = sum("aunch" in event.name and event.name.startswith("cu") for event in profiler.events())
-        record["busy_ms"] = sum(event.device_time for event in kernels) / 1e3
-        totals: dict = {}
-        for event in kernels:
-            totals[event.name[:90]] = totals.get(event.name[:90], 0.0) + event.device_time / 1e3
-        record["top_kernels_ms"] = dict(sorted(totals.items(), key=lambda item: -item[1])[:12])
+        record["launches"] = sum(event.name.startswith("cu") and "aunch" in event.name for event in events)
+        record["busy_ms"] = sum(event.time_range.elapsed_us() for event in kernels) / 1e3
     if trainer.validate:
-        record["validation_s"] = timed(trainer.validate)
-    args = trainer.args
-    if not (args.compile or args.cuda_graphs):
-        counter = FlopCounterMode(display=False)
-        with counter:
+        record["validation_s"] = seconds(trainer.validate, 1)
+    if not (trainer.args.compile or trainer.args.cuda_graphs):
+        with FlopCounterMode(display=False) as counter:
             step(batch)
         record["tflop"] = counter.get_total_flops() / 1e12
-    record["batch"], record["patch"] = len(batch["image_w"]), list(batch["image_w"].shape[2:])
     return record
+
+
+def about() -> dict:
+    """Device, driver, versions, code."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        driver = "none"
+    device = describe_device(pick_device(None)).replace("device: ", "")
+    versions = {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return {"device": device, "driver": driver, **versions, "code": code_sha256("Ours_MT")[:12]}
+
+
+def run_tests(args) -> dict:
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", str(ROOT / "tests" / "test_gpu.py")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    lines = result.stdout.strip().splitlines() or [result.stderr.strip()[-300:]]
+    return {"result": lines[-1].strip("= "), "exit_code": result.returncode, "seconds": time.perf_counter() - started}
+
+
+def run_speed(args) -> dict:
+    script, dataset, iterations, (train, val, test, shape), flags = SPEED[args.phase]
+    try:
+        root = find_root(get_dataset(dataset))
+    except InputError:
+        root = Path(args.out) / "phantoms" / dataset
+        if not root.exists():
+            make_phantom(dataset, root.parent, train=train, val=val, test=test, shape=shape)
+    record = {**about(), "iterations": iterations, "settings": {}}
+    for name in args.only or SETTINGS:
+        argv = f"--name {dataset} --labeled_cases 3 {flags} {SETTINGS[name]} {args.flags}".split()
+        argv += ["--root_path", str(root), "--output_dir", str(Path(args.out) / "unused")]
+        try:
+            found = measure_step(script, argv, args.steps, name == "TF32")
+        except (RuntimeError, InputError) as error:  # one that this device or PyTorch cannot run leaves the others
+            found = {"error": (str(error) or repr(error)).splitlines()[0]}
+        record["settings"][name] = found
+        print(f"{name}: {json.dumps(found)}", flush=True)
+        write_json(Path(args.out) / f"{args.phase}.json", record)
+        importlib.import_module("torch._dynamo").reset()
+    return record
+
+
+def run_training(args) -> dict:
+    row = TRAIN[args.phase]
+    find_root(get_dataset(row.dataset))
+    job = Job(row, 1337, args.out, tuple(args.flags.split()), None)
+    outcome = run_job(job, time_limit=args.minutes)
+    record = {**about(), "state": job.state, "command": " ".join(job.commands()["train"])}
+    if outcome.failure == TIME_IS_UP:
+        print(f"{job.name}: {job.state}; repeat this phase to go on")
+    elif outcome.failure:
+        raise InputError(f"{job.name}: {outcome.failure}")
+    for kind in ("best", "last") if job.is_tested else ():
+        summary = json.loads((job.stages[-1].folder / f"test_{kind}" / "summary.json").read_text())
+        record[kind] = {name: summary["metrics"][name]["mean"] for name in ("dice", "jaccard", "hd95", "asd")}
+    return record
+
+
+def speed_table(record: dict) -> list[str]:
+    """A speed phase as Markdown."""
+    settings = {name: found for name, found in record["settings"].items() if "step_ms" in found}
+    first = next(iter(settings.values()))
+    tflop = next((found["tflop"] for found in settings.values() if "tflop" in found), None)
+    lines = [
+        f"{first['images']} images of {'×'.join(map(str, first['size']))} a step"
+        + (f", {tflop:.2f} TFLOP forward and backward" if tflop else "")
+        + f"; {record['device']}, driver {record['driver']}, PyTorch {record['torch']}, cuDNN {record['cudnn']}.",
+        "",
+        f"| setting | step, ms | images/s | TFLOP/s | data, ms | kernels | launches | GPU busy, ms | memory, GiB "
+        f"| first step, s | validation, s | minutes for {record['iterations']:,} steps |",
+        "|---|" + "---|" * 11,
+    ]
+    for name, found in settings.items():
+        step = found["step_ms"]
+        cells = [
+            f"{step:.1f}", f"{1e3 * found['images'] / step:.0f}", f"{1e3 * tflop / step:.1f}" if tflop else "",
+            f"{found['data_ms']:.1f}", found.get("kernels", ""), found.get("launches", ""),
+            f"{found['busy_ms']:.1f}" if "busy_ms" in found else "",
+            f"{found['reserved_gib']:.1f}" if "reserved_gib" in found else "",
+            f"{found['first_step_s']:.1f}", f"{found['validation_s']:.1f}" if "validation_s" in found else "",
+            f"{step * record['iterations'] / 6e4:.1f}",
+        ]  # fmt: skip
+        lines.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")
+    errors = {name: found["error"] for name, found in record["settings"].items() if "error" in found}
+    return lines + [f"\n{name}: {error}" for name, error in errors.items()]
+
+
+def write_report(args) -> None:
+    """The page from whatever records are there; what stands above its mark is kept."""
+    parts = []
+    for phase in PHASES[:-1]:
+        path = Path(args.out) / f"{phase}.json"
+        if not path.exists():
+            continue
+        record = json.loads(path.read_text())
+        if phase in SPEED:
+            lines = speed_table(record)
+        else:
+            lines = [f"{key}: {value}" for key, value in record.items()]
+        parts.append("\n".join([f"## {phase}", "", *lines]))
+    if not parts:
+        raise InputError(f"{args.out}: no records there; run a phase first: {', '.join(PHASES[:-1])}")
+    write_text(Path(args.page), page_above(Path(args.page), "Speed on a GPU") + "\n\n".join(parts) + "\n")
+    print(args.page)
 
 
 @one_line_errors
 def main(argv=None):
     args = parse_args(argv)
-    out = Path(args.out)
-    script, dataset, iterations, phantoms, flags = SPEED[args.phase]
-    home = os.environ.get("DATASET_HOME")
-    if not home or not any((Path(home) / name).is_dir() for name in get_dataset(dataset).folders):
-        train, val, test, shape = phantoms
-        home = str(out / "phantoms")
-        if not (Path(home) / get_dataset(dataset).folders[0]).exists():
-            make_phantom(dataset, Path(home), train=train, val=val, test=test, shape=shape)
-        os.environ["DATASET_HOME"] = home
-    rows = {}
-    for name in args.only or SETTINGS:
-        argv = (
-            f"--name {dataset} --labeled_cases 3 {flags} {SETTINGS[name]} {args.flags} --output_dir {out}/none".split()
-        )
-        try:
-            rows[name] = measure_step(script, argv, args.steps, name == "TF32")
-        except Exception as error:
-            rows[name] = {"error": str(error).splitlines()[0][:300] if str(error) else repr(error)}
-        print(name, json.dumps(rows[name]), flush=True)
-        write_json(
-            out / f"{args.phase}.json",
-            {
-                "device": describe_device(pick_device(None)),
-                "torch": torch.__version__,
-                "iterations": iterations,
-                "settings": rows,
-            },
-        )
-        if "dynamo" in sys.modules or True:
-            importlib.import_module("torch._dynamo").reset()
-    return 0
+    if args.phase == "report":
+        write_report(args)
+        return 0
+    run = run_tests if args.phase == "tests" else run_speed if args.phase in SPEED else run_training
+    record = run(args)
+    write_json(Path(args.out) / f"{args.phase}.json", record)
+    print(json.dumps({key: value for key, value in record.items() if key != "settings"}))
+    return record.get("exit_code", 0)
 
 
 if __name__ == "__main__":

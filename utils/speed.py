@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+from pathlib import Path
 from typing import Callable
 
 import torch
@@ -12,11 +13,12 @@ from torch import nn
 from dataloaders.datasets import get_dataset
 from dataloaders.errors import InputError
 
-# What --fast turns on, by kind of device and dimension. On a CPU: what was measured to be fastest
-# (results/performance.md); in 3-D that is nothing.
+# What --fast turns on by device and dimension, as measured: results/gpu.md, results/performance.md
 FAST = {
-    ("cuda", 2): {"amp": "bf16", "channels_last": True, "compile": True, "fused": True},
-    ("cuda", 3): {"amp": "bf16", "channels_last": True, "compile": True, "fused": True},
+    ("cuda", 2): {"amp": "bf16", "channels_last": True, "cuda_graphs": True, "fused": True},
+    ("cuda", 3): {"amp": "bf16", "channels_last": True, "fused": True},
+    ("bf16 cpu", 2): {"amp": "bf16", "channels_last": True},
+    ("bf16 cpu", 3): {"amp": "bf16"},
     ("cpu", 2): {"channels_last": True},
     ("cpu", 3): {},
 }
@@ -29,7 +31,8 @@ def resolve_speed(args: argparse.Namespace, device: torch.device) -> None:
     Raises InputError for a flag that this device or this PyTorch cannot follow.
     """
     if args.fast:
-        chosen = FAST[device.type, get_dataset(args.name, args.root_path).dims]
+        kind = "bf16 cpu" if device.type == "cpu" and computes_bf16() else device.type
+        chosen = FAST[kind, get_dataset(args.name, args.root_path).dims]
         if args.amp not in ("off", chosen.get("amp", args.amp)):
             raise InputError(f"--fast takes --amp {chosen['amp']} here, not {args.amp}: leave one of them out")
         vars(args).update(chosen)
@@ -39,6 +42,15 @@ def resolve_speed(args: argparse.Namespace, device: torch.device) -> None:
         raise InputError("--cuda_graphs needs a CUDA device; --compile alone runs on a CPU too")
     if args.fused and "fused" not in inspect.signature(torch.optim.SGD.__init__).parameters:
         raise InputError(f"--fused: PyTorch {torch.__version__} has no fused SGD, it needs 2.4 or newer")
+
+
+def computes_bf16() -> bool:
+    """Whether this machine's processor multiplies bf16 itself (AMX or AVX512-BF16); known on Linux."""
+    try:
+        processor = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "amx_bf16" in processor or "avx512_bf16" in processor
 
 
 def place(net: nn.Module, device: torch.device, args: argparse.Namespace) -> nn.Module:

@@ -12,6 +12,7 @@ import train_Ours_BCP
 import train_Ours_MT
 from dataloaders.errors import InputError
 from networks import net_factory
+from scripts.make_phantom import make_phantom
 from utils.copy_paste import box_mask
 from utils.prototype_memory import PrototypeMemory
 from utils.speed import FAST, compiled, make_sgd, place, resolve_speed
@@ -21,18 +22,34 @@ CPU = torch.device("cpu")
 
 
 def flags(**values):
-    defaults = {"fast": False, "amp": "off", "channels_last": False, "compile": False, "fused": False}
-    return argparse.Namespace(**{**defaults, "data_on": "auto", "root_path": None, "base_lr": 0.01, **values})
+    switches = dict.fromkeys(("fast", "channels_last", "compile", "cuda_graphs", "fused"), False)
+    return argparse.Namespace(
+        **{**switches, "amp": "off", "data_on": "auto", "root_path": None, "base_lr": 0.01, **values}
+    )
 
 
-def test_fast_is_put_into_the_flags():
+@pytest.mark.parametrize("processor", ["flags : fpu avx512f", "flags : avx512_bf16", "flags : amx_bf16", None])
+def test_fast_is_put_into_the_flags(processor, monkeypatch):
+    def read_text(path):
+        if processor is None:
+            raise FileNotFoundError(path)  # not Linux
+        return processor
+
+    monkeypatch.setattr("utils.speed.Path.read_text", read_text)
+    bf16 = "bf16" if processor and "bf16" in processor else "off"
     for name, channels_last in (("ACDC", True), ("LA", False)):  # in 3-D it was slower on a CPU
         args = flags(fast=True, name=name)
         resolve_speed(args, CPU)
-        assert args.channels_last is channels_last and not args.compile
-    assert FAST["cuda", 3].keys() <= vars(args).keys()
+        assert (args.channels_last, args.amp) == (channels_last, bf16) and not args.compile
+    for chosen in FAST.values():
+        assert chosen.keys() <= vars(args).keys()
+
+
+def test_refusals():
     with pytest.raises(InputError, match="--data_on gpu needs a CUDA device"):
         resolve_speed(flags(data_on="gpu"), CPU)
+    with pytest.raises(InputError, match="--cuda_graphs needs a CUDA device; --compile alone runs on a CPU too"):
+        resolve_speed(flags(cuda_graphs=True), CPU)
     with pytest.raises(InputError, match="--fast takes --amp bf16 here, not fp16"):
         resolve_speed(flags(fast=True, amp="fp16", name="ACDC"), torch.device("cuda"))
 
@@ -115,8 +132,35 @@ CASES = {
 @pytest.mark.parametrize("method", CASES)
 def test_compiled_objective_is_the_same(method, monkeypatch):
     """Traced as --compile does, without the code generator, which takes minutes on a CPU."""
-    monkeypatch.setattr(torch, "compile", lambda f, _compile=torch.compile, **kw: _compile(f, backend="eager", **kw))
+    monkeypatch.setattr(torch, "compile", traced_with("eager"))
     objective, arguments = CASES[method]
     importlib.import_module("torch._dynamo").reset()
     plain, fast = objective(*arguments())[0], compiled(objective, flags(compile=True), CPU)(*arguments())[0]
     assert fast.item() == pytest.approx(plain.item(), abs=1e-5)
+
+
+def traced_with(backend):
+    """torch.compile with another backend, the rest as it is asked for."""
+    return lambda f, mode, _compile=torch.compile, **options: _compile(f, backend=backend, **options)
+
+
+@pytest.mark.parametrize(
+    "script, flags, graphs",
+    [
+        (train_Ours_MT, "--consistency_rampup 0.02", 1),  # the ramp moves at every step
+        (train_Ours_BCP, "--pretrain_iterations 3 --consistency_rampup 0.02", 2),  # the two stages
+        (train_DuCiSC, "--warmup_iterations 5", 2),  # before and after the warm-up
+    ],
+)
+def test_ten_steps_compile_as_few_graphs_as_they_differ(script, flags, graphs, tmp_path, monkeypatch):
+    make_phantom("ACDC", tmp_path, train=3, val=1, test=1, shape=(4, 48, 48))
+    monkeypatch.setenv("DATASET_HOME", str(tmp_path))
+    dynamo = importlib.import_module("torch._dynamo")
+    counter = importlib.import_module("torch._dynamo.testing").CompileCounter()
+    dynamo.reset()
+    monkeypatch.setattr(torch, "compile", traced_with(counter))
+    monkeypatch.setattr(script, "consistency_ramp", lambda step, rampup: step / 10, raising=False)
+    argv = f"--name ACDC --labeled_cases 1 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --num_workers 0 {flags}"
+    argv += f" --compile --max_iterations 10 --val_interval 100 --output_dir {tmp_path / 'runs'}"
+    assert script.main(argv.split()) == 0
+    assert counter.frame_count == graphs
