@@ -22,8 +22,8 @@ def consistency_ramp(step: int, rampup: float = 200) -> float:
 def add_ramp_flags(group: argparse._ArgumentGroup) -> None:
     """--consistency_rampup and, in other units, --ramp_until; a run records consistency_rampup alone."""
     either = group.add_mutually_exclusive_group()
-    either.add_argument(
-        "--consistency_rampup", type=ramp_length, default=200, metavar="R",
+    either.add_argument(  # the default is text: argparse takes a typed value that is the default for none
+        "--consistency_rampup", type=ramp_length, default="200", metavar="R",
         help="length of the ramp in units of 150 iterations, fractions too: the unlabelled terms reach full weight at "
         "the first multiple of 150 that is at least 150 R, from the start with 0; a small run takes its iterations / "
         "450 (default: %(default)s)",
