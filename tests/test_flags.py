@@ -170,6 +170,8 @@ WRONG = [
     (BCP, "--batch_size 6 --labeled_bs 3", "copy-paste pairs quarters of the batch"),
     (BCP, "--stage pretrain --pretrained {file}", "--pretrained starts self-training, --stage pretrain has none"),
     (DUCISC, "--preset fixed-threshold --threshold 0", "--preset fixed-threshold sets --threshold 0.5, not 0.0"),
+    (DUCISC, "--net unet_ds", "--net: network 'unet_ds' is 2-D, not 3-D"),
+    (DUCISC, "--proto_features decoder", "--proto_features decoder: only --net unet_ds offers the choice, not ducisc"),
     (DUCISC, "--name ACDC --val_stride 16 16", "--val_stride: slices are validated whole"),
     ("test_2d", "", "required: --output_dir (or --predict and --weights)"),
     ("test_2d", "--output_dir {folder} --weights {file}", "--weights: only with --predict"),

@@ -13,7 +13,7 @@ from typing import Callable, Mapping, NoReturn, Optional, Sequence
 
 from dataloaders.datasets import ALIASES, DATASETS, DatasetInfo, get_dataset
 from dataloaders.errors import InputError
-from networks.net_factory import NETWORKS
+from networks.net_factory import NETWORKS, check_network
 from utils.folder_lock import release
 
 
@@ -330,6 +330,10 @@ def parse(
     for flag, reason in unused_flags(vars(args), info.dims).items():
         if flag in given:
             parser.error(f"--{flag}: {reason}; leave it out")
+    try:
+        check_network(args.net, info.dims)
+    except ValueError as error:
+        parser.error(f"--net: {error}")
     if args.labeled_bs >= args.batch_size:
         parser.error(
             f"--labeled_bs {args.labeled_bs} must be less than --batch_size {args.batch_size}: "
