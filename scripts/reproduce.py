@@ -159,10 +159,10 @@ def plan(args: argparse.Namespace) -> list[Job]:
 
 
 def prepare_data(args: argparse.Namespace, jobs: list[Job]) -> None:
-    """Make the phantoms of a smoke run; else raise InputError for a dataset that is not there, before anything runs."""
-    for name in dict.fromkeys(job.row.dataset for job in jobs):
+    """Make the phantoms of a smoke run; else raise InputError for data of these jobs that do not exist."""
+    for name, root in dict.fromkeys((job.row.dataset, job.root_path) for job in jobs):
         if not args.smoke:
-            find_root(get_dataset(name))
+            find_root(get_dataset(name), root)
             continue
         home = Path(args.output_dir) / "phantoms"
         if not (home / get_dataset(name).folders[0] / "test.list").exists():  # what is written last
@@ -190,13 +190,9 @@ def dry_run(jobs: list[Job]) -> int:
     return 0
 
 
-def run(args: argparse.Namespace, jobs: list[Job]) -> dict[Job, str]:
-    """Run what is missing; returns the failures, "interrupted" among them, and prints each end as it comes."""
-    missing = [job for job in jobs if not (job.is_trained and job.is_tested)]
-    print(f"{len(jobs)} rows and seeds, {len(jobs) - len(missing)} of them there already", flush=True)
+def run(args: argparse.Namespace, missing: list[Job]) -> dict[Job, str]:
+    """Run these jobs; returns the failures, "interrupted" among them, and prints each end as it comes."""
     failures: dict[Job, str] = {}
-    if not missing:
-        return failures
     if args.launcher == "slurm":
         ends = run_cluster(missing, Path(args.output_dir) / "reproduce" / "slurm", args.gpus, dict(args.slurm))
     else:
@@ -267,8 +263,10 @@ def main(argv=None):
     jobs = plan(args)
     if args.dry_run:
         return dry_run(jobs)
-    prepare_data(args, jobs)
-    failures = run(args, jobs)
+    missing = [job for job in jobs if not (job.is_trained and job.is_tested)]
+    prepare_data(args, missing)
+    print(f"{len(jobs)} rows and seeds, {len(jobs) - len(missing)} of them there already", flush=True)
+    failures = run(args, missing) if missing else {}
     if "interrupted" in failures.values():
         print("interrupted: the same command goes on from here")
         return 130
