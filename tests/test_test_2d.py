@@ -13,12 +13,16 @@ import numpy as np
 import pytest
 import torch
 
+import test_2d
 import train_Ours_MT
 from networks import net_factory
 from scripts import make_tables
 from scripts import plot_run as plot_run_script
 from test_2d import main
+from utils import testing
+from utils.reports import read_results
 from utils.run_folder import read_metrics
+from utils.verification import verify_run
 
 TRAIN = (
     "--labeled_cases 2 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --consistency_rampup 1 --num_workers 0".split()
@@ -103,6 +107,28 @@ def test_tested_twice_gives_the_same_files(runs):
     assert main(["--output_dir", str(run)]) == 0
     assert (run / "test_best/per_case.csv").read_bytes() == first
     assert not list(run.glob("test_*.new")) and not list(run.glob("test_*.old"))
+
+
+def test_best_weights_that_are_the_last_are_tested_once(runs, capsys, monkeypatch):
+    run, calls = runs / "seed_1", []
+    evaluate = testing.evaluate
+    monkeypatch.setattr(testing, "evaluate", lambda *args, **more: calls.append(1) or evaluate(*args, **more))
+    last = torch.load(run / "last.pth", weights_only=True)
+    other = {name: value + 1 for name, value in last["net"].items()}
+    torch.save({**last, "iteration": 10, "net": other}, run / "best.pth")
+    assert main(["--output_dir", str(run)]) == 0 and len(calls) == 2
+    assert "weights of iteration: best at 10, last at 30" in capsys.readouterr().out
+    torch.save({**last, "val_dice": 0.5}, run / "best.pth")
+    before = (run / "test_last/per_case.csv").read_bytes()
+    assert main(["--output_dir", str(run), "--save_nifti"]) == 0 and len(calls) == 3
+    out = capsys.readouterr().out
+    assert "seed_1 best  " in out and "seed_1 last  " in out and "weights of iteration: best and last at 30" in out
+    best, last = (read_results(run / f"test_{kind}").summary for kind in ("best", "last"))
+    own = {"run", "weights", "weights_sha256", "val_dice"}
+    assert {key for key in best if best[key] != last[key]} == own and best["val_dice"] == 0.5
+    assert (run / "test_best/per_case.csv").read_bytes() == before == (run / "test_last/per_case.csv").read_bytes()
+    assert len(list((run / "test_last/nifti").iterdir())) == len(list((run / "test_last/predictions").iterdir())) == 4
+    assert not any(verdict.found for verdict in verify_run(run, {2: test_2d.predictor}))
 
 
 def test_a_run_without_best_weights(runs, capsys):
