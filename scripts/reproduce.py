@@ -263,6 +263,8 @@ def main(argv=None):
     jobs = plan(args)
     if args.dry_run:
         return dry_run(jobs)
+    import utils.report_page  # noqa: F401  the lack of matplotlib or torchvision is said before hours of training
+
     missing = [job for job in jobs if not (job.is_trained and job.is_tested)]
     prepare_data(args, missing)
     print(f"{len(jobs)} rows and seeds, {len(jobs) - len(missing)} of them there already", flush=True)

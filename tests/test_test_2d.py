@@ -14,9 +14,10 @@ import pytest
 import torch
 
 import test_2d
+import test_3d
 import train_Ours_MT
 from networks import net_factory
-from scripts import make_tables
+from scripts import make_tables, reproduce
 from scripts import plot_run as plot_run_script
 from test_2d import main
 from utils import testing
@@ -329,13 +330,19 @@ def test_pictures_and_page(runs, capsys):
     assert len((run / "report.html").read_text()) == pytest.approx(len(before), rel=0.01)
 
 
+def without_pictures(monkeypatch, *missing):
+    """As on a machine without these packages."""
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("figures", "report_page"):
+        monkeypatch.delitem(sys.modules, f"utils.{name}", raising=False)
+        monkeypatch.delattr(f"utils.{name}", raising=False)
+
+
 def test_without_libraries_for_pictures_all_else_runs(phantoms, tmp_path, monkeypatch, capsys):
     home = phantoms("ACDC")
     monkeypatch.setenv("DATASET_HOME", str(home))
-    for name in ("torchvision", "torchvision.utils", "matplotlib", "matplotlib.figure"):
-        monkeypatch.setitem(sys.modules, name, None)
-    for name in ("utils.figures", "utils.report_page"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+    without_pictures(monkeypatch, "torchvision", "torchvision.utils", "matplotlib", "matplotlib.figure")
     short = ["--max_iterations", "4", "--val_interval", "2", "--output_dir", str(tmp_path)]
     assert train_Ours_MT.main([*TRAIN, *short]) == 0
     assert main(["--output_dir", str(tmp_path)]) == 0
@@ -344,6 +351,21 @@ def test_without_libraries_for_pictures_all_else_runs(phantoms, tmp_path, monkey
         plot_run_script.main([str(tmp_path / "ACDC" / "Ours_MT_2cases" / "seed_1337")])
     error = capsys.readouterr().err
     assert stop.value.code == 2 and "pictures need matplotlib and torchvision" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("missing", ["matplotlib", "torchvision"])
+@pytest.mark.parametrize(
+    "script, flags", [(test_2d, ["--figures"]), (test_3d, ["--name", "LA", "--figures"]), (reproduce, ["spc-acdc"])]
+)
+def test_missing_libraries_for_pictures_are_named_before_the_work(
+    script, flags, missing, monkeypatch, tmp_path, capsys
+):
+    without_pictures(monkeypatch, missing, f"{missing}.figure", f"{missing}.utils")
+    with pytest.raises(SystemExit) as stop:
+        script.main([*flags, "--output_dir", str(tmp_path)])
+    said = capsys.readouterr()
+    assert stop.value.code == 2 and said.out == "" and list(tmp_path.iterdir()) == []
+    assert "pictures need matplotlib and torchvision" in said.err and said.err.count("\n") == 1
 
 
 def test_picture_of_a_run_that_was_not_tested_and_of_none(runs, tmp_path, capsys):

@@ -112,6 +112,8 @@ def run_tests(args: argparse.Namespace, make_predict: MakePredictor) -> int:
     The exit code: 1 where a run cannot be read or seeds of one setting were trained with different flags. Raises
     InputError where nothing can be tested.
     """
+    if args.figures:
+        from utils.report_page import plot_run  # first: the lack of matplotlib or torchvision is said before the test
     runs = find_runs(Path(args.output_dir), get_dataset(args.name, args.root_path))
     for run in runs:
         hold(run.path, "test")
@@ -156,8 +158,6 @@ def run_tests(args: argparse.Namespace, make_predict: MakePredictor) -> int:
         raise InputError(faults[0] + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""))
     _print_table(rows, summaries, tested, columns)
     if args.figures:
-        from utils.report_page import plot_run  # needs matplotlib and torchvision
-
         for run in tested:
             print(f"page: {plot_run(run.path)}")
     for fault in faults:
