@@ -10,7 +10,7 @@ Paper: IEEE TMI 2025, arXiv 2507.21440. What is computed, number by number: docs
     python train_DuCiSC.py --name LA --labelnum 8 --max_iterations 1500 --warmup_iterations 1000 \
         --base_lr 0.03 --patch_size 48 48 32 --protocol holdout --val_stride 48 32    # a small run on a CPU
 
-The same command resumes a run that was stopped. Everything it writes lies in runs/<dataset>/DuCiSC_<labelnum>/.
+After an interruption, rerun the same command to resume. Everything is written to runs/<dataset>/DuCiSC_<labelnum>/.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ Papers: arXiv 2507.20729 (SPC), arXiv 2305.00673 (BCP). Number by number: docs/M
     python train_Ours_BCP.py --name ACDC --labelnum 10 --pretrain_iterations 300 --max_iterations 900 \
         --consistency_rampup 2 --patch_size 64 64 --batch_size 8 --labeled_bs 4    # minutes on a CPU
 
-The same command resumes, across the stages. It writes runs/<dataset>/Ours_BCP_<labelnum>/seed_<seed>/{pretrain,self}/.
+After an interruption, rerun the same command to resume, in either stage. Everything is written to
+runs/<dataset>/Ours_BCP_<labelnum>/seed_<seed>/{pretrain,self}/.
 """
 
 from __future__ import annotations

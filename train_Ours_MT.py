@@ -9,7 +9,7 @@ Paper: arXiv 2507.20729. What is computed, number by number: docs/METHODS.md sec
     python train_Ours_MT.py --name ACDC --labelnum 5 --max_iterations 900 --consistency_rampup 2 \
         --patch_size 64 64 --batch_size 8 --labeled_bs 4                  # minutes on a CPU
 
-The same command resumes a run that was stopped. Everything it writes lies in runs/<dataset>/Ours_MT_<labelnum>/.
+After an interruption, rerun the same command to resume. Everything is written to runs/<dataset>/Ours_MT_<labelnum>/.
 """
 
 from __future__ import annotations

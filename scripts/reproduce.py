@@ -12,8 +12,8 @@
     python scripts/reproduce.py --verify runs/ACDC/Ours_MT_5/seed_1337  # is the table what these weights give?
 
 Each row is the train script's own command, then the test script's; the rows are declared in scripts/rows.py. What is
-done is read from the runs' folders, so the same command goes on after a kill. Exit code 1 if a row failed, 130 if
-interrupted.
+done is read from the runs' folders, so rerun the same command to resume after an interruption. Exit code 1 if a
+row failed, 130 if interrupted.
 """
 
 from __future__ import annotations
@@ -204,8 +204,8 @@ def run(args: argparse.Namespace, missing: list[Job]) -> dict[Job, str]:
             if outcome.failure != "interrupted":
                 end = f"FAILED: {outcome.failure}" if outcome.failure else "trained and tested"
                 print(f"{job.name}: {end} ({outcome.seconds:.0f} s)\n", end="", flush=True)
-    except KeyboardInterrupt:  # jobs of a cluster go on without us
-        print("the cluster's jobs go on (scancel ends them)")
+    except KeyboardInterrupt:  # jobs of a cluster continue without us
+        print("the cluster's jobs continue (scancel ends them)")
         failures.update({job: "interrupted" for job in missing if not job.is_tested})
     return failures
 
@@ -270,7 +270,7 @@ def main(argv=None):
     print(f"{len(jobs)} rows and seeds, {len(jobs) - len(missing)} of them there already", flush=True)
     failures = run(args, missing) if missing else {}
     if "interrupted" in failures.values():
-        print("interrupted: the same command goes on from here")
+        print("interrupted; rerun the same command to resume")
         return 130
     faults = write_tables(args, jobs, failures)
     for job, failure in failures.items():

@@ -297,8 +297,8 @@ def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict], 
     )
     group.add_argument(
         "--time_limit", type=minutes, metavar="MINUTES",
-        help="save a checkpoint and end with exit code 3 after so many minutes; the same command resumes (default: "
-        "none)",
+        help="save a checkpoint and end with exit code 3 after so many minutes; rerun the same command to "
+        "resume (default: none)",
     )  # fmt: skip
     group.add_argument(
         "--accept_code_change", action="store_true",

@@ -323,7 +323,7 @@ def test_a_signal_reaches_the_training_and_the_same_command_goes_on(home, first_
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130 and out.endswith("interrupted: the same command goes on from here\n")
+    assert process.returncode == 130 and out.endswith("interrupted; rerun the same command to resume\n")
     assert "interrupted at iteration" in (tmp_path / "reproduce" / "ACDC_Ours_MT_5_seed_1337.log").read_text()
     assert [path.name for path in (tmp_path / "ACDC").iterdir()] == ["Ours_MT_5"]
     job = reproduce.plan(reproduce.parse_args(command[2:]))[0]
