@@ -7,7 +7,7 @@ ones: the problem that the papers' methods address.
 
     python scripts/make_phantom.py --name ACDC --out /tmp/phantoms
     export DATASET_HOME=/tmp/phantoms
-    python train_Ours_MT.py --name ACDC --labeled_cases 2 --patch_size 64 64 --batch_size 8 --labeled_bs 4 \
+    python train_Ours_MT.py --name ACDC --labeled_cases 2 --patch_size 64 64 --batch_size 8 --labeled_bs 4 \\
         --max_iterations 300 --consistency_rampup 1
 
 With --layout nifti the same cases as scans with a dataset.json, to be prepared as a dataset of your own.

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import shlex
 
 import pytest
@@ -85,6 +86,14 @@ def test_every_flag_has_help_with_its_default(script, monkeypatch):
     actions = {action.dest: action for group in seen for action in group._group_actions if action.dest != "help"}
     without = [dest for dest, action in actions.items() if not action.help or "(default: " not in action.help]
     assert without == []
+
+
+def test_commands_in_docstrings_keep_their_line_breaks(root):
+    """A backslash at a line's end joins lines in a string unless it is doubled."""
+    paths = [*root.glob("*.py"), *(root / "scripts").glob("*.py")]
+    docs = {path.name: ast.get_docstring(ast.parse(path.read_text())) or "" for path in paths}
+    joined = [name for name, text in docs.items() if re.search(r"^    python .* {8,}--", text, re.M)]
+    assert len(docs) > 15 and joined == []
 
 
 MT, BCP, DUCISC = "train_Ours_MT", "train_Ours_BCP", "train_DuCiSC"
