@@ -7,10 +7,10 @@ Paper: IEEE TMI 2025, arXiv 2507.21440. What is computed, number by number: docs
     python train_DuCiSC.py --name LA --labelnum 8 --gpu 0              # 8 of 80 scans labelled, the paper's setting
     python train_DuCiSC.py --name Pancreas --labelnum 12 --gpu 0
     python train_DuCiSC.py --name ACDC --labelnum 5                    # 2-D: our reading of the paper
-    python train_DuCiSC.py --name LA --labelnum 8 --max_iterations 1500 --warmup_iterations 1000 \
+    python train_DuCiSC.py --name LA --labelnum 8 --max_iterations 1500 --warmup_iterations 1000 \\
         --base_lr 0.03 --patch_size 48 48 32 --protocol holdout --val_stride 48 32    # a small run on a CPU
 
-The same command resumes a run that was stopped. Everything it writes lies in runs/<dataset>/DuCiSC_<labelnum>/.
+After an interruption, rerun the same command to resume. Everything is written to runs/<dataset>/DuCiSC_<labelnum>/.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def parse_args(argv=None):
     group = parser.add_argument_group("method")
     group.add_argument(
         "--proto_features", choices=("encoder", "decoder"), default="encoder",
-        help="features of unet_ds that prototypes are taken from: the encoder's, as the released network hands them "
-        "out, or the inputs of its four heads, as the paper's figure shows; our reading (default: %(default)s)",
+        help="features of unet_ds that prototypes are computed from: the encoder's, which the released network "
+        "returns, or the inputs of its four heads, as in the paper's figure; our reading (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--warmup_iterations", type=not_negative, default=2000,
@@ -93,20 +93,23 @@ def parse_args(argv=None):
         "(default: %(default)s, the paper's)",
     )  # fmt: skip
     group.add_argument(
-        "--consistency", type=loss_weight, default=0.3, help="weight of consistency (default: %(default)s)"
+        "--consistency", type=loss_weight, default=0.3, help="weight of the consistency loss (default: %(default)s)"
     )
-    group.add_argument("--fused_weight", type=loss_weight, default=0.1, help="weight of fusion (default: %(default)s)")
+    group.add_argument(
+        "--fused_weight", type=loss_weight, default=0.1,
+        help="weight of the loss on fused images (default: %(default)s)",
+    )  # fmt: skip
     regions.add_alignment_flags(group)
     confidence.add_threshold_flag(group)
     add_ema_flag(group, "upper limit of the teacher's EMA factor")
     group.add_argument(
         "--unlabelled", choices=("on", "off"), default="on",
-        help="off: only labelled images go forward, the loss is the supervised term (default: %(default)s)",
+        help="off: train on labelled images only, with the supervised loss (default: %(default)s)",
     )  # fmt: skip
     group = parser.add_argument_group("cost of validation (3-D)")
     group.add_argument(
         "--val_stride", type=array_size, nargs=2, metavar=("XY", "Z"),
-        help="stride of the sliding window in voxels (default: the dataset's, as in the test: LA 18 4, Pancreas 16 16)",
+        help="stride of the sliding window in voxels (default: the dataset's, as in testing: LA 18 4, Pancreas 16 16)",
     )  # fmt: skip
     group.add_argument("--val_cases", type=positive, metavar="N", help="validate on the first N cases (default: all)")
     add_run_flags(parser, PRESETS, val_start=True)

@@ -6,10 +6,11 @@ Papers: arXiv 2507.20729 (SPC), arXiv 2305.00673 (BCP). Number by number: docs/M
     export DATASET_HOME=/data                                              # holds ACDC/
     python train_Ours_BCP.py --name ACDC --labelnum 10                     # both stages, 7 of 70 patients labelled
     python train_Ours_BCP.py --name ACDC --labelnum 10 --preset baseline   # plain bidirectional copy-paste
-    python train_Ours_BCP.py --name ACDC --labelnum 10 --pretrain_iterations 300 --max_iterations 900 \
+    python train_Ours_BCP.py --name ACDC --labelnum 10 --pretrain_iterations 300 --max_iterations 900 \\
         --consistency_rampup 2 --patch_size 64 64 --batch_size 8 --labeled_bs 4    # minutes on a CPU
 
-The same command resumes, across the stages. It writes runs/<dataset>/Ours_BCP_<labelnum>/seed_<seed>/{pretrain,self}/.
+After an interruption, rerun the same command to resume, in either stage. Everything is written to
+runs/<dataset>/Ours_BCP_<labelnum>/seed_<seed>/{pretrain,self}/.
 """
 
 from __future__ import annotations
@@ -69,27 +70,27 @@ def parse_args(argv=None):
     group = parser.add_argument_group("method")
     group.add_argument(
         "--stage", choices=("all", "pretrain", "self"), default="all",
-        help="stages to run; self starts from the best weights of pretrain (default: %(default)s)",
+        help="stages to run; self-training starts from the best weights of pre-training (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--pretrain_iterations", type=positive, default=10000,
-        help="iterations of pre-training; --max_iterations counts self-training (default: %(default)s, the paper's)",
+        help="iterations of pre-training; --max_iterations is for self-training (default: %(default)s, the paper's)",
     )  # fmt: skip
     group.add_argument(
         "--pretrained", metavar="FILE",
-        help="weights to start self-training from; there is no pre-training then (default: the pre-training's best)",
+        help="start self-training from these weights, without pre-training (default: the best ones of pre-training)",
     )  # fmt: skip
     add_ramp_flags(group)
     group.add_argument(
         "--u_weight", type=loss_weight, default=0.1,
-        help="weight of pseudo labels in the pasted images (default: %(default)s)",
+        help="weight of the pseudo-labelled part of the pasted images (default: %(default)s)",
     )  # fmt: skip
     add_ema_flag(group, "the teacher's EMA factor")
     add_blend_flag(group)
     add_contrast_flags(group)
     group.add_argument(
         "--paste", choices=("on", "off"), default="on",
-        help="off: pre-training on whole labelled images (default: %(default)s)",
+        help="off: pre-train on whole labelled images, without copy-paste (default: %(default)s)",
     )  # fmt: skip
     add_run_flags(parser, PRESETS)
     args = parse(parser, PRESETS, argv, DEFAULTS)

@@ -6,10 +6,10 @@ Paper: arXiv 2507.20729. What is computed, number by number: docs/METHODS.md sec
     export DATASET_HOME=/data                                             # holds ACDC/
     python train_Ours_MT.py --name ACDC --labelnum 5                      # 3 of 70 patients labelled
     python train_Ours_MT.py --name ACDC --labelnum 5 --preset supervised  # the lower bound on the same split
-    python train_Ours_MT.py --name ACDC --labelnum 5 --max_iterations 900 --consistency_rampup 2 \
+    python train_Ours_MT.py --name ACDC --labelnum 5 --max_iterations 900 --consistency_rampup 2 \\
         --patch_size 64 64 --batch_size 8 --labeled_bs 4                  # minutes on a CPU
 
-The same command resumes a run that was stopped. Everything it writes lies in runs/<dataset>/Ours_MT_<labelnum>/.
+After an interruption, rerun the same command to resume. Everything is written to runs/<dataset>/Ours_MT_<labelnum>/.
 """
 
 from __future__ import annotations
@@ -59,13 +59,16 @@ def parse_args(argv=None):
     add_training_flags(parser, DEFAULTS)
     group = parser.add_argument_group("method")
     add_ramp_flags(group)
-    group.add_argument("--consistency", type=loss_weight, default=0.1, help="weight of L_su (default: %(default)s)")
+    group.add_argument(
+        "--consistency", type=loss_weight, default=0.1,
+        help="weight of the consistency loss L_su (default: %(default)s)",
+    )  # fmt: skip
     add_ema_flag(group, "upper limit of the teacher's EMA factor")
     add_blend_flag(group)
     add_contrast_flags(group)
     group.add_argument(
         "--unlabelled", choices=("on", "off"), default="on",
-        help="off: only labelled images go forward, the loss is L_l (default: %(default)s)",
+        help="off: train on labelled images only, with the supervised loss L_l (default: %(default)s)",
     )  # fmt: skip
     add_run_flags(parser, PRESETS)
     return parse(parser, PRESETS, argv, DEFAULTS)

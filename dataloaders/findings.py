@@ -14,6 +14,7 @@ from dataloaders.errors import InputError
 from dataloaders.inspection import hardly_shown
 from dataloaders.own_datasets import DESCRIPTION
 from dataloaders.patient_names import describe_suspects, suspect_patients
+from dataloaders.volumes import slice_name
 
 # A class that so many of the other cases have is missed where it lacks; anatomy varies, so fewer make it a note.
 NEARLY_ALL, ENOUGH_CASES = 0.95, 3
@@ -194,7 +195,8 @@ class Image(NamedTuple):
     @property
     def part(self) -> str:
         """Which slice of its file it is, where that has several."""
-        return f"slice {self.index} (from 0)" if len(self.checked.facts[self.entry].hashes) > 1 else ""
+        count = len(self.checked.facts[self.entry].hashes)
+        return slice_name(2, 0, self.index, count) if count > 1 else ""
 
 
 def _copies(info: DatasetInfo, lists: Sequence[CheckedList]) -> Iterator[Finding]:

@@ -17,8 +17,8 @@ class TwoStreamBatches(Sampler):
     An epoch is one pass over the labelled indices in whole half-batches (a rest is dropped); fewer of them than a
     half-batch are cycled. The second stream runs in endless reshuffled passes, begun anew with each epoch.
     Without unlabelled indices it comes from the labelled ones too.
-    Yields (iteration, indices) for iteration = start .. stop-1: workers are made once, and a resumed run goes on with
-    the batches that an uninterrupted one would have had.
+    Yields (iteration, indices) for iteration = start .. stop-1: workers are made once, and a resumed run continues
+    with the batches that an uninterrupted one would have had.
     """
 
     def __init__(

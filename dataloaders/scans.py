@@ -192,7 +192,7 @@ def flip_array(array: np.ndarray, axes: str) -> np.ndarray:
 
 
 def resample(scan: Scan, geometry: Geometry, interpolation: str) -> Scan:
-    """The scan on another grid, by place in mm; beyond its edge the nearest voxel's value goes on.
+    """The scan on another grid, by place in mm; beyond its edge the nearest voxel's value is repeated.
 
     interpolation: "nearest" for labels, "linear", "bspline" (cubic).
     """

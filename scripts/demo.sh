@@ -24,7 +24,7 @@ done
 [[ $iterations =~ ^[1-9][0-9]{0,8}$ && $iterations -ge 4 ]] || fail "--iterations $iterations is not a whole number from 4"
 [[ $seed =~ ^[0-9]{1,9}$ ]] || fail "--seed $seed is not a whole number from 0"
 [ -z "$name" ] || [ -n "${DATASET_HOME:-}" ] || fail "--name: export DATASET_HOME=<the parent folder of $name/> first"
-started=$SECONDS
+started=$SECONDS pictures=yes
 source scripts/environment.sh
 
 if [ -n "$name" ]; then

@@ -4,9 +4,10 @@
 #    active by itself in many shells, does not count.)
 # 3. Otherwise a virtual environment in ${XDG_CACHE_HOME:-~/.cache}/spc-ducisc, named by the requirements and the Python
 #    version (of python3, or $PYTHON3), reused by every checkout.
-# A script that runs tests sets test_tools=yes before; only then tests/requirements.txt is installed too.
+# Set before this is sourced: test_tools=yes by a script that runs tests, only then tests/requirements.txt is installed too;
+# pictures=yes by one that draws (training and testing alone need neither matplotlib nor torchvision).
 # pip's own configuration (index, proxy, cache) is honoured.
-packages="torch numpy scipy h5py tqdm tensorboard matplotlib${test_tools:+ pytest}"
+packages="torch numpy scipy h5py tqdm tensorboard${pictures:+ matplotlib torchvision}${test_tools:+ pytest}"
 if [ -n "${PYTHON:-}" ]; then
     missing=$("$PYTHON" -c 'import importlib.util as u, sys; print(*[p for p in sys.argv[1:] if not u.find_spec(p)])' \
         $packages 2>/dev/null) ||

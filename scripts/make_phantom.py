@@ -7,7 +7,7 @@ ones: the problem that the papers' methods address.
 
     python scripts/make_phantom.py --name ACDC --out /tmp/phantoms
     export DATASET_HOME=/tmp/phantoms
-    python train_Ours_MT.py --name ACDC --labeled_cases 2 --patch_size 64 64 --batch_size 8 --labeled_bs 4 \
+    python train_Ours_MT.py --name ACDC --labeled_cases 2 --patch_size 64 64 --batch_size 8 --labeled_bs 4 \\
         --max_iterations 300 --consistency_rampup 1
 
 With --layout nifti the same cases as scans with a dataset.json, to be prepared as a dataset of your own.
@@ -279,12 +279,12 @@ def draw_roles(
     shape: tuple[int, int, int] | None = None,
     seed: int = 0,
     few: int = 2,
-) -> Iterator[tuple[str, list[str], Iterator[Drawn]]]:
-    """Role, names and cases of each list, one case after the other.
+) -> list[tuple[str, list[str], Iterator[Drawn]]]:
+    """Role, names and cases of each list; the cases are drawn one by one as they are asked for.
 
     train, val, test: numbers of cases (patients with two frames each in ACDC; only ACDC has a validation list).
     shape: of a volume, (Z, H, W) in 2-D datasets. few: cases at the list's head that share one style, as the labelled
-    part of a real study does; the others' styles differ.
+    part of a real study does; the others' styles differ. Raises InputError for more cases than the dataset has.
     """
 
     def draw(role: str, names: Sequence[str]) -> Iterator[Drawn]:
@@ -293,8 +293,7 @@ def draw_roles(
             style = draw_style(rng, shifted=role != "train" or index >= few * (2 if info.name == "ACDC" else 1))
             yield Drawn(name, *draw_case(rng, info, shape or SHAPES[info.dims], style), rng)
 
-    for role, names in case_names(info, train, val, test).items():
-        yield role, names, draw(role, names)
+    return [(role, names, draw(role, names)) for role, names in case_names(info, train, val, test).items()]
 
 
 # For each layout: path templates of slices and volumes, a slice's name, and the folder and names of the lists.
@@ -315,8 +314,9 @@ def make_phantom(name: str, out: Path, layout: str = "h5", **cases) -> Path:
     slice_path, volume_path, slice_name, list_name = LAYOUTS[layout]
     first, slice_name = (1, "{case}_slice_{z}") if info.name == "ACDC" else (0, slice_name)
     roles = LIST_ROLES[layout] if info.dims == 2 else {}
+    lists = draw_roles(info, **cases)
     write_text(root / DESCRIPTION, json.dumps({"kind": KIND}) + "\n")
-    for role, names, drawn in draw_roles(info, **cases):
+    for role, names, drawn in lists:
         entries = []
         for case, image, label, rng in drawn:
             if info.dims == 3 or role != "train":

@@ -10,9 +10,9 @@ The steps for each dataset: docs/PROTOCOLS.md; your own: docs/DATA.md.
     python scripts/prepare.py --name Custom --source /mine --out /data      # with images/, labels/, dataset.json
     export DATASET_HOME=/data
 
-The same command goes on where a killed one stopped. Exit code 0: all cases of the published lists are prepared (or all
-but the two scans that Pancreas-CT withdrew); 1: cases are missing from the download, or --check found a difference;
-2: bad input. What could be prepared is there in any case.
+After an interruption, rerun the same command to resume. Exit code 0: all cases of the published lists are prepared
+(or all but the two scans that Pancreas-CT withdrew); 1: cases are missing from the download, or --check found a
+difference; 2: bad input. What could be prepared is there in any case.
 """
 
 from __future__ import annotations
@@ -386,7 +386,7 @@ def prepare_published(args) -> None:
     if withdrawn:
         print(
             f"missing as in every download since 2020: {', '.join(withdrawn)} (withdrawn, the same scan as image0002); "
-            "the lists go on without, so that one labelled case of twelve is another: say so beside your numbers"
+            "the lists leave them out, so that one of the twelve labelled cases differs: say so next to your numbers"
         )
     print(f"{root}: {'; '.join(write_lists(info, root, jobs, roles, withdrawn))}")
     if info.name == "ACDC":

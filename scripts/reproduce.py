@@ -12,8 +12,8 @@
     python scripts/reproduce.py --verify runs/ACDC/Ours_MT_5/seed_1337  # is the table what these weights give?
 
 Each row is the train script's own command, then the test script's; the rows are declared in scripts/rows.py. What is
-done is read from the runs' folders, so the same command goes on after a kill. Exit code 1 if a row failed, 130 if
-interrupted.
+done is read from the runs' folders, so rerun the same command to resume after an interruption. Exit code 1 if a
+row failed, 130 if interrupted.
 """
 
 from __future__ import annotations
@@ -159,10 +159,10 @@ def plan(args: argparse.Namespace) -> list[Job]:
 
 
 def prepare_data(args: argparse.Namespace, jobs: list[Job]) -> None:
-    """Make the phantoms of a smoke run; else raise InputError for a dataset that is not there, before anything runs."""
-    for name in dict.fromkeys(job.row.dataset for job in jobs):
+    """Make the phantoms of a smoke run; else raise InputError for data of these jobs that do not exist."""
+    for name, root in dict.fromkeys((job.row.dataset, job.root_path) for job in jobs):
         if not args.smoke:
-            find_root(get_dataset(name))
+            find_root(get_dataset(name), root)
             continue
         home = Path(args.output_dir) / "phantoms"
         if not (home / get_dataset(name).folders[0] / "test.list").exists():  # what is written last
@@ -190,13 +190,9 @@ def dry_run(jobs: list[Job]) -> int:
     return 0
 
 
-def run(args: argparse.Namespace, jobs: list[Job]) -> dict[Job, str]:
-    """Run what is missing; returns the failures, "interrupted" among them, and prints each end as it comes."""
-    missing = [job for job in jobs if not (job.is_trained and job.is_tested)]
-    print(f"{len(jobs)} rows and seeds, {len(jobs) - len(missing)} of them there already", flush=True)
+def run(args: argparse.Namespace, missing: list[Job]) -> dict[Job, str]:
+    """Run these jobs; returns the failures, "interrupted" among them, and prints each end as it comes."""
     failures: dict[Job, str] = {}
-    if not missing:
-        return failures
     if args.launcher == "slurm":
         ends = run_cluster(missing, Path(args.output_dir) / "reproduce" / "slurm", args.gpus, dict(args.slurm))
     else:
@@ -208,8 +204,8 @@ def run(args: argparse.Namespace, jobs: list[Job]) -> dict[Job, str]:
             if outcome.failure != "interrupted":
                 end = f"FAILED: {outcome.failure}" if outcome.failure else "trained and tested"
                 print(f"{job.name}: {end} ({outcome.seconds:.0f} s)\n", end="", flush=True)
-    except KeyboardInterrupt:  # jobs of a cluster go on without us
-        print("the cluster's jobs go on (scancel ends them)")
+    except KeyboardInterrupt:  # jobs of a cluster continue without us
+        print("the cluster's jobs continue (scancel ends them)")
         failures.update({job: "interrupted" for job in missing if not job.is_tested})
     return failures
 
@@ -267,10 +263,14 @@ def main(argv=None):
     jobs = plan(args)
     if args.dry_run:
         return dry_run(jobs)
-    prepare_data(args, jobs)
-    failures = run(args, jobs)
+    import utils.report_page  # noqa: F401  the lack of matplotlib or torchvision is said before hours of training
+
+    missing = [job for job in jobs if not (job.is_trained and job.is_tested)]
+    prepare_data(args, missing)
+    print(f"{len(jobs)} rows and seeds, {len(jobs) - len(missing)} of them there already", flush=True)
+    failures = run(args, missing) if missing else {}
     if "interrupted" in failures.values():
-        print("interrupted: the same command goes on from here")
+        print("interrupted; rerun the same command to resume")
         return 130
     faults = write_tables(args, jobs, failures)
     for job, failure in failures.items():

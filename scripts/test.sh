@@ -3,7 +3,7 @@
 # With PYTHON=/path/python3 that interpreter is used as it is (scripts/environment.sh); without ruff there is no lint.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-given=${PYTHON:-} test_tools=yes
+given=${PYTHON:-} test_tools=yes pictures=yes
 source scripts/environment.sh
 if [ -z "$given" ] || "$PYTHON" -m ruff --version >/dev/null 2>&1; then
     "$PYTHON" -m ruff check .

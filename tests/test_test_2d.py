@@ -13,12 +13,17 @@ import numpy as np
 import pytest
 import torch
 
+import test_2d
+import test_3d
 import train_Ours_MT
 from networks import net_factory
-from scripts import make_tables
+from scripts import make_tables, reproduce
 from scripts import plot_run as plot_run_script
 from test_2d import main
+from utils import testing
+from utils.reports import read_results
 from utils.run_folder import read_metrics
+from utils.verification import verify_run
 
 TRAIN = (
     "--labeled_cases 2 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --consistency_rampup 1 --num_workers 0".split()
@@ -103,6 +108,28 @@ def test_tested_twice_gives_the_same_files(runs):
     assert main(["--output_dir", str(run)]) == 0
     assert (run / "test_best/per_case.csv").read_bytes() == first
     assert not list(run.glob("test_*.new")) and not list(run.glob("test_*.old"))
+
+
+def test_best_weights_that_are_the_last_are_tested_once(runs, capsys, monkeypatch):
+    run, calls = runs / "seed_1", []
+    evaluate = testing.evaluate
+    monkeypatch.setattr(testing, "evaluate", lambda *args, **more: calls.append(1) or evaluate(*args, **more))
+    last = torch.load(run / "last.pth", weights_only=True)
+    other = {name: value + 1 for name, value in last["net"].items()}
+    torch.save({**last, "iteration": 10, "net": other}, run / "best.pth")
+    assert main(["--output_dir", str(run)]) == 0 and len(calls) == 2
+    assert "weights of iteration: best at 10, last at 30" in capsys.readouterr().out
+    torch.save({**last, "val_dice": 0.5}, run / "best.pth")
+    before = (run / "test_last/per_case.csv").read_bytes()
+    assert main(["--output_dir", str(run), "--save_nifti"]) == 0 and len(calls) == 3
+    out = capsys.readouterr().out
+    assert "seed_1 best  " in out and "seed_1 last  " in out and "weights of iteration: best and last at 30" in out
+    best, last = (read_results(run / f"test_{kind}").summary for kind in ("best", "last"))
+    own = {"run", "weights", "weights_sha256", "val_dice"}
+    assert {key for key in best if best[key] != last[key]} == own and best["val_dice"] == 0.5
+    assert (run / "test_best/per_case.csv").read_bytes() == before == (run / "test_last/per_case.csv").read_bytes()
+    assert len(list((run / "test_last/nifti").iterdir())) == len(list((run / "test_last/predictions").iterdir())) == 4
+    assert not any(verdict.found for verdict in verify_run(run, {2: test_2d.predictor}))
 
 
 def test_a_run_without_best_weights(runs, capsys):
@@ -303,13 +330,19 @@ def test_pictures_and_page(runs, capsys):
     assert len((run / "report.html").read_text()) == pytest.approx(len(before), rel=0.01)
 
 
+def without_pictures(monkeypatch, *missing):
+    """As on a machine without these packages."""
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("figures", "report_page"):
+        monkeypatch.delitem(sys.modules, f"utils.{name}", raising=False)
+        monkeypatch.delattr(f"utils.{name}", raising=False)
+
+
 def test_without_libraries_for_pictures_all_else_runs(phantoms, tmp_path, monkeypatch, capsys):
     home = phantoms("ACDC")
     monkeypatch.setenv("DATASET_HOME", str(home))
-    for name in ("torchvision", "torchvision.utils", "matplotlib", "matplotlib.figure"):
-        monkeypatch.setitem(sys.modules, name, None)
-    for name in ("utils.figures", "utils.report_page"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+    without_pictures(monkeypatch, "torchvision", "torchvision.utils", "matplotlib", "matplotlib.figure")
     short = ["--max_iterations", "4", "--val_interval", "2", "--output_dir", str(tmp_path)]
     assert train_Ours_MT.main([*TRAIN, *short]) == 0
     assert main(["--output_dir", str(tmp_path)]) == 0
@@ -318,6 +351,21 @@ def test_without_libraries_for_pictures_all_else_runs(phantoms, tmp_path, monkey
         plot_run_script.main([str(tmp_path / "ACDC" / "Ours_MT_2cases" / "seed_1337")])
     error = capsys.readouterr().err
     assert stop.value.code == 2 and "pictures need matplotlib and torchvision" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("missing", ["matplotlib", "torchvision"])
+@pytest.mark.parametrize(
+    "script, flags", [(test_2d, ["--figures"]), (test_3d, ["--name", "LA", "--figures"]), (reproduce, ["spc-acdc"])]
+)
+def test_missing_libraries_for_pictures_are_named_before_the_work(
+    script, flags, missing, monkeypatch, tmp_path, capsys
+):
+    without_pictures(monkeypatch, missing, f"{missing}.figure", f"{missing}.utils")
+    with pytest.raises(SystemExit) as stop:
+        script.main([*flags, "--output_dir", str(tmp_path)])
+    said = capsys.readouterr()
+    assert stop.value.code == 2 and said.out == "" and list(tmp_path.iterdir()) == []
+    assert "pictures need matplotlib and torchvision" in said.err and said.err.count("\n") == 1
 
 
 def test_picture_of_a_run_that_was_not_tested_and_of_none(runs, tmp_path, capsys):

@@ -180,8 +180,6 @@ def refused(capsys, function, *flags):
 
 
 def test_refusals(home, own_phantom, tmp_path, capsys):
-    assert "--net unet_ds: a 2-D network" in refused(capsys, main, "--net", "unet_ds")
-    assert "only for --net unet_ds" in refused(capsys, main, "--proto_features", "decoder")
     flags = [*SMALL, "--output_dir", str(tmp_path / "runs")]
     assert "--patch_size 24 16 16: each must be divisible by 16" in refused(
         capsys, main, *flags, "--patch_size", "24", "16", "16"

@@ -290,7 +290,8 @@ def test_a_run_of_older_code_is_resumed_tested_and_tabulated(short_run, home, tm
     assert "opt" not in weights(run / "last.pth")
     assert_same_state(weights(run / "last.pth"), weights(short_run / "last.pth"))
     assert test_2d.main(["--name", "ACDC", "--output_dir", str(run)]) == 0
-    assert "resumed under other code; weights of iteration: best at" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "resumed under other code; a small-size check" in out and "; weights of iteration: best at" in out
 
 
 def test_longer_run_goes_on_and_a_finished_one_says_so(home, tmp_path, capsys, assert_same_state):

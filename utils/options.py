@@ -13,7 +13,7 @@ from typing import Callable, Mapping, NoReturn, Optional, Sequence
 
 from dataloaders.datasets import ALIASES, DATASETS, DatasetInfo, get_dataset
 from dataloaders.errors import InputError
-from networks.net_factory import NETWORKS
+from networks.net_factory import NETWORKS, check_network
 from utils.folder_lock import release
 
 
@@ -164,7 +164,8 @@ def add_name_flag(parser: argparse._ActionsContainer, dims: Sequence[int], requi
     default = {"required": True} if required else {"default": names[0]}
     parser.add_argument(
         "--name", "--dataset_name", metavar="NAME", **default,
-        help=f"dataset: {', '.join(names)} or your own's name ({'required' if required else 'default: %(default)s'})",
+        help=f"dataset: {', '.join(names)} or the name of a custom one "
+        f"({'required' if required else 'default: %(default)s'})",
     )  # fmt: skip
 
 
@@ -184,29 +185,31 @@ def add_data_flags(parser: argparse.ArgumentParser, dims: Sequence[int], labelnu
     add_name_flag(group, dims)
     group.add_argument(
         "--labelnum", type=positive, default=labelnum,
-        help="labelled part by the dataset's protocol: per cent for ACDC and Synapse, volumes for LA, Pancreas, IAN; "
-        "not for your own (default: %(default)s)",
+        help="amount of labelled data in the dataset's protocol: percent for ACDC and Synapse, volumes for LA, "
+        "Pancreas and IAN; not for custom datasets (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--labeled_cases", type=positive, metavar="N",
-        help="instead of --labelnum: label the first N cases (patients) of the training list (default: not used)",
+        help="instead of --labelnum: use the labels of the first N cases (patients) of the training list (default: not "
+        "used)",
     )  # fmt: skip
-    group.add_argument("--root_path", help="the dataset's own folder (default: its name under $DATASET_HOME)")
-    for role in ("train", "val", "test"):
-        group.add_argument(f"--{role}_list", metavar="FILE", help=f"{role} list (default: the dataset's own)")
+    group.add_argument("--root_path", help="folder of the dataset (default: its name under $DATASET_HOME)")
+    for role, what in (("train", "training"), ("val", "validation"), ("test", "test")):
+        group.add_argument(f"--{role}_list", metavar="FILE", help=f"{what} list (default: the dataset's)")
     group.add_argument(
         "--protocol", choices=("paper", "holdout", "last"),
-        help="how the best weights are selected where there is no validation list: on the test list as the released "
-        "programs do, on unlabelled training cases with labels that are held out of training, or not at all, keeping "
-        "the last weights (default: paper; for a custom dataset holdout, or last where too few cases have labels)",
+        help="how the best weights are selected if there is no validation list. paper: on the test list, as the "
+        "released code does; holdout: on a few cases of the training list that have labels which --labelnum does not "
+        "use, left out of training; last: not at all, the last weights are used (default: paper; for a custom dataset "
+        "holdout, or last if too few cases have labels)",
     )  # fmt: skip
     group.add_argument(
         "--holdout_cases", type=positive, default=4, metavar="K",
-        help="cases that --protocol holdout takes out of training (default: %(default)s)",
+        help="number of cases that --protocol holdout leaves out of training (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--patch_size", type=array_size, nargs="+" if len(dims) > 1 else dims[0], metavar="N",
-        help="size of the network's input in array axis order, each divisible by 16 (default: the dataset's)",
+        help="size of the network's input in array axis order; each must be divisible by 16 (default: the dataset's)",
     )  # fmt: skip
 
 
@@ -221,45 +224,47 @@ def add_training_flags(parser: argparse.ArgumentParser, defaults: Mapping[int, M
 
     group = parser.add_argument_group("training")
     group.add_argument(
-        "--net", choices=tuple(NETWORKS), metavar="NAME", help=f"network, of networks/net_factory.py {paper('net')}"
+        "--net", choices=tuple(NETWORKS), metavar="NAME", help=f"network: {', '.join(NETWORKS)} {paper('net')}"
     )
-    group.add_argument("--max_iterations", type=positive, help=f"iterations {paper('max_iterations')}")
-    group.add_argument("--batch_size", type=array_size, help=f"images in a batch {paper('batch_size')}")
-    group.add_argument("--labeled_bs", type=array_size, help=f"labelled images in a batch {paper('labeled_bs')}")
+    group.add_argument("--max_iterations", type=positive, help=f"number of iterations {paper('max_iterations')}")
+    group.add_argument("--batch_size", type=array_size, help=f"images per batch {paper('batch_size')}")
+    group.add_argument("--labeled_bs", type=array_size, help=f"labelled images per batch {paper('labeled_bs')}")
     group.add_argument(
-        "--base_lr", type=positive_number, default=0.01, help="learning rate of SGD, constant (default: %(default)s)"
+        "--base_lr", type=positive_number, default=0.01, help="constant learning rate of SGD (default: %(default)s)"
     )
-    group.add_argument("--seed", type=seed_number, default=1337, help="seed of all draws (default: %(default)s)")
+    group.add_argument("--seed", type=seed_number, default=1337, help="random seed (default: %(default)s)")
     group.add_argument(
         "--deterministic", action="store_true",
-        help="deterministic algorithms on CUDA where torch has them; a CPU run repeats anyway (default: off)",
+        help="use deterministic CUDA algorithms where PyTorch has them; runs on a CPU are always reproducible "
+        "(default: off)",
     )  # fmt: skip
 
-    group = parser.add_argument_group("speed (the defaults give the papers' float32 numbers)")
+    group = parser.add_argument_group("speed (by default everything is computed in float32, as in the papers)")
     group.add_argument(
         "--fast", action="store_true",
-        help="on CUDA --amp bf16 --channels_last --compile --fused, on a CPU --channels_last in 2-D (default: off)",
+        help="short for --amp bf16 --channels_last --compile --fused on CUDA, for --channels_last on a CPU in 2-D "
+        "(default: off)",
     )  # fmt: skip
     group.add_argument(
         "--amp", choices=("off", "fp16", "bf16"), default="off",
-        help="mixed precision in the networks' training passes; losses stay float32 (default: %(default)s)",
+        help="mixed precision for the networks in training; losses stay in float32 (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
-        "--channels_last", action="store_true", help="networks in channels-last memory layout (default: off)"
+        "--channels_last", action="store_true", help="store the networks in channels-last memory format (default: off)"
     )
     group.add_argument(
         "--compile", action="store_true",
-        help="the objective by torch.compile; the first step takes a minute or more (default: off)",
+        help="compile the objective with torch.compile; the first step takes a minute or more (default: off)",
     )  # fmt: skip
     group.add_argument(
         "--cuda_graphs", action="store_true",
-        help="--compile with CUDA graphs, which spare the launches of many small kernels (default: off)",
+        help="--compile with CUDA graphs, which avoid launching many small kernels one by one (default: off)",
     )  # fmt: skip
-    group.add_argument("--fused", action="store_true", help="fused SGD, PyTorch 2.4 or newer (default: off)")
+    group.add_argument("--fused", action="store_true", help="use fused SGD, needs PyTorch 2.4 or newer (default: off)")
     group.add_argument(
         "--data_on", choices=("auto", "cpu", "gpu"), default="auto",
-        help="where training data lies and is augmented; auto: on the GPU if there is one and the data takes at most "
-        "a quarter of its free memory, else by --num_workers on the CPU (default: %(default)s)",
+        help="where the training data is stored and augmented; auto: on the GPU if there is one and the data fits into "
+        "a quarter of its free memory, otherwise on the CPU by --num_workers processes (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--profile", action="store_true",
@@ -272,19 +277,19 @@ def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict], 
     group = parser.add_argument_group("run")
     group.add_argument(
         "--preset", choices=tuple(presets), metavar="NAME",
-        help="a baseline or ablation: a set of flag values; explicit flags take precedence and need --exp (default: "
-        "the full method)",
+        help="a baseline or ablation, listed below: a set of flag values; explicit flags take precedence and need "
+        "--exp (default: the full method)",
     )  # fmt: skip
-    group.add_argument("--exp", type=part_of_name, help="added to the run folder's name (default: the preset's name)")
+    group.add_argument("--exp", type=part_of_name, help="suffix of the run folder's name (default: the preset's name)")
     group.add_argument(
-        "--output_dir", type=new_folder, default="runs", help="parent of the runs' folders (default: %(default)s)"
+        "--output_dir", type=new_folder, default="runs", help="folder for the runs' folders (default: %(default)s)"
     )
     group.add_argument(
-        "--gpu", type=not_negative, metavar="N", help="CUDA device (default: the first if there is any, else the CPU)"
+        "--gpu", type=not_negative, metavar="N", help="CUDA device (default: the first one, or the CPU without one)"
     )
     group.add_argument(
         "--num_workers", type=worker_count, default=2,
-        help="processes that load and augment; 0: none beside the training itself (default: %(default)s)",
+        help="number of processes that load and augment data; 0: the training process does it (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--val_interval", type=positive, default=200, help="iterations between validations (default: %(default)s)"
@@ -293,20 +298,20 @@ def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict], 
         "--save_interval", type=positive, default=200, help="iterations between checkpoints (default: %(default)s)"
     )
     group.add_argument(
-        "--log_interval", type=positive, default=20, help="iterations between log rows (default: %(default)s)"
+        "--log_interval", type=positive, default=20, help="iterations between log records (default: %(default)s)"
     )
     group.add_argument(
         "--time_limit", type=minutes, metavar="MINUTES",
-        help="save a checkpoint and end with exit code 3 after so many minutes; the same command resumes (default: "
+        help="after this time save a checkpoint and end with exit code 3; rerun the same command to resume (default: "
         "none)",
     )  # fmt: skip
     group.add_argument(
         "--accept_code_change", action="store_true",
-        help="resume although the code has changed since; recorded in config.json and in tables (default: refused)",
+        help="resume a run that was started with other code; noted in config.json and in tables (default: refuse)",
     )  # fmt: skip
     if val_start:
         group.add_argument(
-            "--val_start", type=positive, help="first iteration with a validation (default: 800 in 3-D, 200 in 2-D)"
+            "--val_start", type=positive, help="iteration of the first validation (default: 800 in 3-D, 200 in 2-D)"
         )
 
 
@@ -330,6 +335,10 @@ def parse(
     for flag, reason in unused_flags(vars(args), info.dims).items():
         if flag in given:
             parser.error(f"--{flag}: {reason}; leave it out")
+    try:
+        check_network(args.net, info.dims)
+    except ValueError as error:
+        parser.error(f"--net: {error}")
     if args.labeled_bs >= args.batch_size:
         parser.error(
             f"--labeled_bs {args.labeled_bs} must be less than --batch_size {args.batch_size}: "

@@ -1,4 +1,4 @@
-"""Pictures of slices and label maps in one palette, drawn by torchvision, which is imported only then."""
+"""Pictures of slices and label maps in one palette, drawn by torchvision; it and pillow are imported only then."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Mapping, Sequence, Union
 
 import numpy as np
 import torch
-from PIL import Image
 
 # One colour per class for label maps, curves and legends, told apart by people with colour-blindness too (Okabe and
 # Ito, 2008).
@@ -73,6 +72,8 @@ def error_map(image: np.ndarray, truth: np.ndarray, pred: np.ndarray) -> torch.T
 
 def encode(picture: Union[torch.Tensor, np.ndarray]) -> bytes:
     """A picture, uint8 (3, H, W), as a JPEG file in which thin contours keep their colours."""
+    from PIL import Image
+
     file = io.BytesIO()
     Image.fromarray(np.asarray(picture).transpose(1, 2, 0)).save(file, "JPEG", quality=88, subsampling=0)
     return file.getvalue()

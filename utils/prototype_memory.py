@@ -28,12 +28,13 @@ def add_contrast_flags(group: argparse._ArgumentGroup) -> None:
     """--contrast, --contrast_weight, --memory_size"""
     group.add_argument(
         "--contrast", choices=DIRECTIONS, default="both",
-        help="halves of L_pc in use; one alone goes without the 1/2 (default: %(default)s)",
+        help="which halves of the cross-contrast loss L_pc to use; a single half is not multiplied by 1/2 (default: "
+        "%(default)s)",
     )  # fmt: skip
     group.add_argument("--contrast_weight", type=loss_weight, default=1.0, help="weight of L_pc (default: %(default)s)")
     group.add_argument(
         "--memory_size", type=array_size, default=128,
-        help="entries of each class's prototype ring (default: %(default)s)",
+        help="entries per class in the prototype memory (default: %(default)s)",
     )  # fmt: skip
 
 

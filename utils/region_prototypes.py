@@ -22,15 +22,15 @@ def add_alignment_flags(group: argparse._ArgumentGroup) -> None:
     """--proto_weight, --fused_proto_weight, --num_proto"""
     group.add_argument(
         "--proto_weight", type=loss_weight, default=0.1,
-        help="weight of labelled-unlabelled alignment (default: %(default)s)",
+        help="weight of the alignment of labelled and unlabelled prototypes (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--fused_proto_weight", type=loss_weight, default=0.1,
-        help="weight of labelled-fused alignment (default: %(default)s)",
+        help="weight of the alignment of labelled and fused prototypes (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--num_proto", type=int, choices=SCALES, default=4,
-        help="number of scales, from the coarsest, whose prototypes are aligned (default: %(default)s)",
+        help="number of scales whose prototypes are aligned, starting with the coarsest (default: %(default)s)",
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from utils.figures import (
 )
 from utils.pages import Html, folded, image, join, legend, listing, page, table, tag
 from utils.panels import ERRORS, class_colour, encode
-from utils.reports import footnotes, published_row, published_rows, table_header, table_row
+from utils.reports import footnotes, published_row, published_rows, read_results, table_header, table_row
 from utils.run_folder import folder_size, read_metrics
 from utils.runs import Run, describe_run
 from utils.settings import Setting
@@ -44,7 +44,7 @@ def plot_run(path: Path) -> Path:
     """
     path = Path(path)
     tests = {
-        folder: json.loads((folder / "summary.json").read_text())
+        folder: read_results(folder).summary
         for folder in sorted(path.glob("test_*"))
         if (folder / "summary.json").exists() and folder.suffix not in (".new", ".old")
     }

@@ -7,8 +7,9 @@ import json
 import os
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Iterable, Mapping, NamedTuple, Optional, Sequence
+from typing import Callable, Iterable, Iterator, Mapping, NamedTuple, Optional, Sequence
 
 import h5py
 import numpy as np
@@ -88,36 +89,52 @@ def write_results(
     As one folder: the old one stays until the new one is whole. Predictions are written as they come. `about` goes
     into the summary. save(folder, case, prediction) may write more of each prediction.
     """
+    with _whole_folder(folder) as new:
+        (new / "predictions").mkdir(parents=True)
+        results = []
+        for result, pred in evaluated:
+            results.append(result)
+            with h5py.File(new / "predictions" / f"{result.name}.h5", "w") as file:
+                file.create_dataset("prediction", data=pred, compression="gzip")
+            if save is not None:
+                save(new, result.name, pred)
+        summary = {**about, **summarise(results, classes, empty)}
+        write_json(new / "summary.json", summary)
+        with open(new / "per_case.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            names = list(results[0].values)
+            writer.writerow(["case", "class", *names, "prediction_empty", "label_empty"])
+            for result in results:
+                for index, label in enumerate(classes):
+                    values = [result.values[name][index] for name in names]
+                    empties = int(result.pred_empty[index]), int(result.label_empty[index])
+                    writer.writerow(
+                        [result.name, label, *("" if np.isnan(v) else repr(float(v)) for v in values), *empties]
+                    )
+    return summary
+
+
+def copy_results(source: Path, folder: Path, about: dict) -> dict:
+    """Write what `write_results` wrote into `source` as another test of the same network; returns its summary."""
+    with _whole_folder(folder) as new:
+        shutil.copytree(source, new)
+        summary = {**json.loads((source / "summary.json").read_text()), **about}
+        write_json(new / "summary.json", summary)
+    return summary
+
+
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """The name of a folder to make, which takes the place of `folder` when the block ends."""
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
-    (new / "predictions").mkdir(parents=True)
-    results = []
-    for result, pred in evaluated:
-        results.append(result)
-        with h5py.File(new / "predictions" / f"{result.name}.h5", "w") as file:
-            file.create_dataset("prediction", data=pred, compression="gzip")
-        if save is not None:
-            save(new, result.name, pred)
-    summary = {**about, **summarise(results, classes, empty)}
-    write_json(new / "summary.json", summary)
-    with open(new / "per_case.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        names = list(results[0].values)
-        writer.writerow(["case", "class", *names, "prediction_empty", "label_empty"])
-        for result in results:
-            for index, label in enumerate(classes):
-                values = [result.values[name][index] for name in names]
-                empties = int(result.pred_empty[index]), int(result.label_empty[index])
-                writer.writerow(
-                    [result.name, label, *("" if np.isnan(v) else repr(float(v)) for v in values), *empties]
-                )
+    yield new
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.replace(folder, old)
     os.replace(new, folder)
     shutil.rmtree(old, ignore_errors=True)
-    return summary
 
 
 class Results(NamedTuple):

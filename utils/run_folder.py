@@ -97,7 +97,7 @@ class RunFolder:
                     continue
                 raise InputError(
                     f"{self.path}: this run was made with {name.format(key)} = {was}, now it is {now}; "
-                    "give the same to go on, or name another --exp for another run"
+                    "give the same to resume it, or name another --exp for another run"
                 )
         if new["flags"]["max_iterations"] < old["flags"]["max_iterations"]:
             raise InputError(

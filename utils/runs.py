@@ -211,8 +211,10 @@ def training_notes(runs: Sequence[Run], summaries: Sequence[dict]) -> list[str]:
     notes = []
     for run in runs:
         if run.training:
-            made = [
-                f"{s['run'].split()[-1]} at {s['iteration']}" for s in summaries if s["run"].startswith(run.name + " ")
-            ]
-            notes.append(f"{run.name}: {run.training}; weights of iteration: {', '.join(made)}")
+            kinds: dict[int, list[str]] = {}
+            for summary in summaries:
+                if summary["run"].startswith(run.name + " "):
+                    kinds.setdefault(summary["iteration"], []).append(summary["run"].split()[-1])
+            made = ", ".join(f"{' and '.join(of_one)} at {iteration}" for iteration, of_one in kinds.items())
+            notes.append(f"{run.name}: {run.training}; weights of iteration: {made}")
     return notes

@@ -22,7 +22,8 @@ def add_blend_flag(group: argparse._ArgumentGroup) -> None:
     """--blend"""
     group.add_argument(
         "--blend", choices=(*BLEND_MODES, "off"), default="uniform",
-        help="mixing coefficient of style blending: U(0,1), Beta(1/2,1/2), 0 or 1; off: none (default: %(default)s)",
+        help="distribution of the style blending coefficient: U(0,1), Beta(1/2,1/2), or 0 and 1 with equal "
+        "probability; off: no style blending (default: %(default)s)",
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from utils.metrics import HD95
 from utils.options import array_size, dataset_names, not_negative, voxel_size
 from utils.reports import (
     COLUMNS,
+    copy_results,
     footnotes,
     format_table,
     over_runs_row,
@@ -39,7 +40,7 @@ from utils.reports import (
 )
 from utils.run_folder import command_line, environment
 from utils.runs import Run, disagreement, find_runs, size_notes, training_notes
-from utils.weights import build_network, check_name, load_weights, stated_dataset
+from utils.weights import build_network, check_name, load_weights, state_hash, stated_dataset
 
 # (network in eval mode, dataset, patch size, flags) -> the function from an image to its label map
 MakePredictor = Callable[[torch.nn.Module, DatasetInfo, Sequence[int], argparse.Namespace], Callable]
@@ -111,6 +112,8 @@ def run_tests(args: argparse.Namespace, make_predict: MakePredictor) -> int:
     The exit code: 1 where a run cannot be read or seeds of one setting were trained with different flags. Raises
     InputError where nothing can be tested.
     """
+    if args.figures:
+        from utils.report_page import plot_run  # first: the lack of matplotlib or torchvision is said before the test
     runs = find_runs(Path(args.output_dir), get_dataset(args.name, args.root_path))
     for run in runs:
         hold(run.path, "test")
@@ -129,10 +132,12 @@ def run_tests(args: argparse.Namespace, make_predict: MakePredictor) -> int:
         members = [run for run in runs if run.home == home and not run.fault]
         of_group: dict[str, list] = {}
         for run in members:
+            done: dict[tuple, Path] = {}
             for kind, path in run.weights.items():
                 named = {**about, "run": f"{run.name} {kind}"}
                 try:
-                    summary = score_weights(path, run.path / f"test_{kind}", volumes, args, device, named, make_predict)
+                    folder = run.path / f"test_{kind}"
+                    summary = score_weights(path, folder, volumes, args, device, named, make_predict, done)
                 except WriteError:
                     raise
                 except InputError as error:
@@ -153,8 +158,6 @@ def run_tests(args: argparse.Namespace, make_predict: MakePredictor) -> int:
         raise InputError(faults[0] + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""))
     _print_table(rows, summaries, tested, columns)
     if args.figures:
-        from utils.report_page import plot_run  # needs matplotlib and torchvision
-
         for run in tested:
             print(f"page: {plot_run(run.path)}")
     for fault in faults:
@@ -210,8 +213,13 @@ def score_weights(
     device: torch.device,
     about: dict,
     make_predict: MakePredictor,
+    done: Optional[dict[tuple, Path]] = None,
 ) -> dict:
-    """Predict and score the test list with one weights file; writes `folder` and returns its summary."""
+    """Predict and score the test list with one weights file; writes `folder` and returns its summary.
+
+    done: the folders of tests with the same flags, by their weights, which are not tested again; this one is added.
+    """
+    done = {} if done is None else done
     info = volumes.info
     weights = load_weights(path)
     dataset = stated_dataset(weights)
@@ -223,6 +231,9 @@ def score_weights(
         **about,
     }
     about.update(weights=path.name, weights_sha256=file_hash(path), patch_size=list(patch_size))
+    tested = state_hash(net), patch_size
+    if tested in done:
+        return copy_results(done[tested], folder, about)
     predict = make_predict(net.to(device).eval(), info, patch_size, args)
     evaluated = evaluate(predict, volumes, unit=args.unit, spacing=args.spacing, hd95=args.hd95)
     sources = dict(zip(volumes.names, volumes.sources))
@@ -230,7 +241,9 @@ def score_weights(
     def save(new: Path, case: str, pred: np.ndarray) -> None:
         write_nifti(new / "nifti" / f"{case}.nii.gz", pred, sources[case], info.dims)
 
-    return write_results(folder, evaluated, info.classes, args.empty, about, save if args.save_nifti else None)
+    summary = write_results(folder, evaluated, info.classes, args.empty, about, save if args.save_nifti else None)
+    done[tested] = folder
+    return summary
 
 
 def stated_geometry(path: Path) -> Optional[tuple]:

@@ -18,7 +18,8 @@ def add_threshold_flag(group: argparse._ArgumentGroup) -> None:
     """--threshold"""
     group.add_argument(
         "--threshold", type=below_one, default=0.0,
-        help="a fixed confidence threshold; 0: moving ones, from 1/C, by scale and class (default: %(default)s)",
+        help="a fixed confidence threshold; 0: adaptive thresholds per scale and class that start at 1/C (default: "
+        "%(default)s)",
     )  # fmt: skip
 
 

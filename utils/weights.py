@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Optional, Sequence
@@ -93,6 +94,14 @@ def build_network(weights: Weights, info: DatasetInfo, path: Path) -> torch.nn.M
     net = net_factory(net_type, 1, info.num_classes, dims)
     fit_weights(net, weights.state, path)
     return net
+
+
+def state_hash(net: torch.nn.Module) -> str:
+    """SHA-256 of a network's weights: equal for equal networks, whatever file they come from."""
+    digest = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def infer_network(state: dict, path: Path) -> tuple[str, int]:

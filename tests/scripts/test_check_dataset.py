@@ -223,8 +223,8 @@ FAULTS = {
     fault_case_in_two_lists: r"val.list: cases that are also in the test list .*test.list \(1\): patient004; take",
     fault_patient_in_train_and_test: r"cases that are also in the val list .*val.list \(1\): patient002",
     fault_copied_slice: f"patient003_frame02_slice_2.h5: the image is the same as .*{SLICE}; keep one",
-    fault_train_slice_of_a_test_volume: rf"patient005_frame01.h5: slice 3 \(from 0\) is the same as .*{SLICE}; what is",
-    fault_copied_volume: rf"patient005_frame02.h5: slice 0 .* the same as slice 0 \(from 0\) of .*{VOLUME}, and 7 more",
+    fault_train_slice_of_a_test_volume: f"patient005_frame01.h5: slice 4 of 8 along Z is the same as .*{SLICE}; what",
+    fault_copied_volume: f"patient005_frame02.h5: slice 1 .* the same as slice 1 of 8 along Z .*{VOLUME}, and 7 more",
     fault_gap: f"{CASE}slices 4 are not in the list, which has others from 1 to 8",
     fault_first_slice_gone: f"{CASE}slices 1 are not in the list, which has others from 1 to 8",
     fault_list_of_volumes: "train_slices.list: lists volumes .patient005_frame01, ....*names slices",
@@ -241,8 +241,8 @@ def test_each_planted_fault_is_named_with_its_file(acdc, check, fault):
     assert any(re.search(FAULTS[fault], line) for line in findings), text
     follow = {  # what else is true after these, and no more
         fault_list_of_volumes: "also in the test list",
-        fault_volume_for_slice: f"{VOLUME}: slice 0 .* and 7 more",
-        fault_patient_in_train_and_test: "the image|slice 0",
+        fault_volume_for_slice: f"{VOLUME}: slice 1 .* and 7 more",
+        fault_patient_in_train_and_test: "the image|slice 1 of",
     }.get(fault, FAULTS[fault])
     rest = [line for line in findings if not re.search(f"{FAULTS[fault]}|{follow}", line)]
     assert rest == []

@@ -26,6 +26,17 @@ def test_wrong_arguments_are_one_line_and_make_nothing(root, tmp_path, arguments
     assert words in result.stderr and result.stderr.count("\n") == 1
 
 
+def test_packages_for_pictures_are_asked_for_before_anything_is_made(root, tmp_path):
+    python = tmp_path / "python"  # has all but torchvision
+    python.write_text('#!/bin/sh\necho "$*" | tr " " "\\n" | grep torchvision\n')
+    python.chmod(0o755)
+    for script in ("scripts/demo.sh", "scripts/test.sh"):
+        env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHON": str(python)}
+        result = subprocess.run(["bash", str(root / script)], env=env, capture_output=True, text=True)
+        assert result.returncode == 2 and result.stdout == ""
+        assert result.stderr.startswith(f"error: PYTHON={python} lacks torchvision: install")
+
+
 @pytest.mark.parametrize(
     "script", ["scripts/demo.sh", "scripts/test.sh", "scripts/environment.sh", "scripts/measure_gpu.sh", "test_ACDC.sh"]
 )

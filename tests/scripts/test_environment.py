@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+TOOLS = "test_tools=yes"
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 
 
@@ -21,13 +22,13 @@ def interpreter(folder, log, body="exit 0"):
 
 @pytest.fixture
 def source(root, tmp_path):
-    """source(test_tools="", **variables) -> (exit code, what was printed, calls of the interpreters)."""
+    """source(settings="", **variables) -> (exit code, what was printed, calls of the interpreters)."""
 
-    def run(test_tools="", **variables):
+    def run(settings="", **variables):
         log = tmp_path / "log"
         log.write_text("")
         env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home"), **{k: str(v) for k, v in variables.items()}}
-        program = f"set -euo pipefail; test_tools={test_tools}; source scripts/environment.sh; echo PYTHON=$PYTHON"
+        program = f"set -euo pipefail; {settings or ':'}; source scripts/environment.sh; echo PYTHON=$PYTHON"
         result = subprocess.run(["bash", "-c", program], cwd=root, env=env, capture_output=True, text=True)
         return result.returncode, result.stdout + result.stderr, log.read_text().splitlines()
 
@@ -37,9 +38,9 @@ def source(root, tmp_path):
 def test_a_named_interpreter_is_used_as_it_is(source, tmp_path):
     python = interpreter(tmp_path / "mine", tmp_path / "log")
     venv = interpreter(tmp_path / "venv", tmp_path / "log")
-    code, out, calls = source("yes", PYTHON=python, VIRTUAL_ENV=venv.parent.parent, CONDA_PREFIX=venv.parent.parent)
+    code, out, calls = source(TOOLS, PYTHON=python, VIRTUAL_ENV=venv.parent.parent, CONDA_PREFIX=venv.parent.parent)
     assert (code, out) == (0, f"PYTHON={python}\n")
-    assert len(calls) == 1 and "pip" not in calls[0] and calls[0].endswith("matplotlib pytest")
+    assert len(calls) == 1 and "pip" not in calls[0] and calls[0].endswith("tensorboard pytest")
     assert not (tmp_path / "home").exists()
 
 
@@ -49,8 +50,9 @@ def test_what_a_named_interpreter_lacks_is_one_line(source, tmp_path):
     bare.chmod(0o755)
     code, out, _ = source(PYTHON=bare)
     assert code == 2 and out.count("\n") == 1
-    assert f"error: PYTHON={bare} lacks torch numpy scipy h5py tqdm tensorboard matplotlib: install" in out
-    assert "matplotlib pytest: install" in source("yes", PYTHON=bare)[1]
+    assert f"error: PYTHON={bare} lacks torch numpy scipy h5py tqdm tensorboard: install" in out
+    assert "tensorboard matplotlib torchvision: install" in source("pictures=yes", PYTHON=bare)[1]
+    assert "matplotlib torchvision pytest: install" in source("test_tools=yes pictures=yes", PYTHON=bare)[1]
     for other in (tmp_path / "nowhere", interpreter(tmp_path / "two", tmp_path / "log", "exit 1")):
         code, out, _ = source(PYTHON=other)
         assert code == 2 and out.count("\n") == 1 and "is not a Python 3 that runs" in out
@@ -63,8 +65,8 @@ def test_an_active_environment_gets_what_it_lacks_once_and_test_tools_only_for_t
     assert code == 0 and out.endswith(f"PYTHON={active}/bin/python\n")
     assert calls == ["active -m pip install --quiet -r requirements.txt"]
     assert source(**{variable: active})[2] == []
-    assert source("yes", **{variable: active})[2] == ["active -m pip install --quiet -r tests/requirements.txt"]
-    assert source("yes", **{variable: active})[2] == []
+    assert source(TOOLS, **{variable: active})[2] == ["active -m pip install --quiet -r tests/requirements.txt"]
+    assert source(TOOLS, **{variable: active})[2] == []
 
 
 def test_a_failed_installation_is_told_and_tried_again(source, tmp_path):

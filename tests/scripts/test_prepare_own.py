@@ -1,4 +1,4 @@
-"""From one's own scans, made here, to a prepared dataset: arrays by hand, geometry, going on, faults."""
+"""From one's own scans, made here, to a prepared dataset: arrays by hand, geometry, resuming, faults."""
 
 import json
 

@@ -323,7 +323,7 @@ def test_a_signal_reaches_the_training_and_the_same_command_goes_on(home, first_
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130 and out.endswith("interrupted: the same command goes on from here\n")
+    assert process.returncode == 130 and out.endswith("interrupted; rerun the same command to resume\n")
     assert "interrupted at iteration" in (tmp_path / "reproduce" / "ACDC_Ours_MT_5_seed_1337.log").read_text()
     assert [path.name for path in (tmp_path / "ACDC").iterdir()] == ["Ours_MT_5"]
     job = reproduce.plan(reproduce.parse_args(command[2:]))[0]
@@ -423,6 +423,8 @@ def test_data_that_is_not_there_is_named_before_anything_runs(monkeypatch, capsy
     with pytest.raises(SystemExit) as stop:
         reproduce.main(["ducisc-la", "--output_dir", str(tmp_path / "runs")])
     assert stop.value.code == 2 and "has no folder LA" in capsys.readouterr().err and not (tmp_path / "runs").exists()
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        reproduce.prepare_data(SimpleNamespace(smoke=False), [Job(GOOD, 1, "runs", root_path="nowhere")])
 
 
 def test_seeds():
@@ -460,6 +462,7 @@ def test_report_and_check(home, first_call, capsys, tmp_path, monkeypatch):
     monkeypatch.setitem(TARGETS, "two", [GOOD])
     flags = ["two", "--output_dir", str(home)]
     monkeypatch.setattr(reproduce, "plan", lambda args, plan=reproduce.plan: with_root(plan(args), home))
+    monkeypatch.setattr(reproduce, "find_root", None)  # not asked: rows that are trained and tested need no data
     assert reproduce.main([*flags, "--report", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "two.json").read_text())
     (seed,) = record["settings"]["Ours_MT_5"]["seeds"].values()

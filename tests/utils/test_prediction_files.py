@@ -1,7 +1,9 @@
 """--predict of the test scripts: files in, files out, and what is refused."""
 
 import csv
+import errno
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -190,10 +192,14 @@ def test_a_damaged_scan_alone_leaves_nothing(tmp_path, acdc_weights, capsys, fau
 def test_a_full_disk_ends_it_in_one_line(tmp_path, acdc_weights, capsys, monkeypatch):
     scan(tmp_path / "in" / "a.nii.gz")
     scan(tmp_path / "in" / "b.nii.gz")
-    (tmp_path / "file").write_text("in the way")
-    assert predict(acdc_weights, tmp_path / "in", "--out", tmp_path / "file" / "out") == 2
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert predict(acdc_weights, tmp_path / "in", "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert len(error.splitlines()) == 1 and "cannot be written" in error
+    assert len(error.splitlines()) == 1 and "cannot be written (No space left on device); make room" in error
 
 
 def test_nothing_is_overwritten(tmp_path, acdc_weights, capsys):
