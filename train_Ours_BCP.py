@@ -50,7 +50,7 @@ from utils.speed import compiled, make_sgd
 from utils.stopping import stoppable
 from utils.style_blending import add_blend_flag, blend_of_step, blend_styles
 from utils.training import Method, fit, start, student_and_teacher
-from utils.weights import load_weights, load_what_fits
+from utils.weights import WeightsFile, load_what_fits
 
 METHOD = "Ours_BCP"
 PRESETS = {
@@ -187,7 +187,7 @@ def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> int
     student, teacher = student_and_teacher(data, args, device)
     optimizer, loaded = make_sgd(student, args), ""
     if start_from is not None:
-        weights = load_weights(start_from)
+        weights = WeightsFile.read(start_from)
         complete, loaded = load_what_fits(student, weights.state, start_from)
         teacher.load_state_dict(student.state_dict())
         if complete and "opt" in weights.meta:

@@ -35,6 +35,19 @@ def describe_device(device: torch.device) -> str:
     return f"device: CPU, threads: {torch.get_num_threads()}"
 
 
+def crowded(device: torch.device) -> Optional[str]:
+    """A warning where other work leaves this process fewer free cores than it has threads, else None."""
+    if device.type != "cpu" or not hasattr(os, "getloadavg"):
+        return None
+    threads, cores, load = torch.get_num_threads(), os.cpu_count() or 1, os.getloadavg()[0]
+    if threads == 1 or threads + load < cores + 1:
+        return None
+    return (
+        f"WARNING: {threads} threads, but {load:.0f} of {cores} cores are busy already: with more threads than free cores "
+        "every run slows down many times; set OMP_NUM_THREADS to the number of free cores"
+    )
+
+
 def set_seed(seed: int, deterministic: bool) -> None:
     """Seed Python, NumPy and torch; float32 means float32 (no TF32). Runs on a CPU repeat bit for bit as it is."""
     random.seed(seed)

@@ -6,7 +6,6 @@ What a scan needs is read from the weights file: classes, patch, stride, prepara
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Optional, Sequence, Tuple
@@ -26,7 +25,7 @@ from utils.inference import (
     slices_and_scores,
     window_scores,
 )
-from utils.weights import Weights, build_network, dataset_of, load_weights, stated_dataset
+from utils.weights import WeightsFile
 
 
 @dataclass(frozen=True)
@@ -99,35 +98,29 @@ def load_model(
     Raises InputError for weights of another dimension or dataset, and where the preparation of the training images is
     not known.
     """
-    weights = load_weights(path)
-    info = dataset_of(weights, path, name, root_path, patch_size)
+    weights = WeightsFile.read(path)
+    info = weights.info(name, root_path, patch_size)
     if info.dims != dims:
         raise InputError(f"{path}: {info.name} is a {info.dims}-D dataset; use test_{info.dims}d.py")
-    preparation = preparation_of(weights, info, path)
-    net = build_network(weights, info, path).to(device).eval()
+    preparation = preparation_of(weights, info)
+    net = weights.build_network(info).to(device).eval()
     stride = tuple(stride or info.stride) if dims == 3 else None
     if stride and not all(stride):
         raise InputError(f"{path}: does not state the stride of its windows; give --stride")
     if stride:
         check_stride("--stride", stride, info.patch_size)
     # a preparation that turns every scan leaves nothing to turn around before it
-    orientation = None if preparation.orientation else stated_dataset(weights).get("orientation")
+    orientation = None if preparation.orientation else weights.dataset.get("orientation")
     return Model(net, info, preparation, stride, batch_size, nms, one_pass, orientation)
 
 
-def preparation_of(weights: Weights, info: DatasetInfo, path: Path) -> Preparation:
+def preparation_of(weights: WeightsFile, info: DatasetInfo) -> Preparation:
     """How the training's images were made from scans: as the file states it, else the dataset's published way."""
-    stated = stated_dataset(weights).get("preparation")
-    if stated:
-        try:
-            return Preparation.from_json(json.dumps(stated))
-        except (InputError, TypeError) as error:
-            raise InputError(f"{path}: states a preparation that is not known here ({error})") from error
-    known = PREPARATIONS.get(info.name, info.preparation)
+    known = weights.preparation or PREPARATIONS.get(info.name, info.preparation)
     if known is None:
         raise InputError(
-            f"{path}: does not state how the images of {info.name} were prepared from scans, so that a new scan cannot "
-            f"be prepared likewise; known: {', '.join(PREPARATIONS)}, and what scripts/prepare.py wrote"
+            f"{weights.path}: does not state how the images of {info.name} were prepared from scans, so that a new "
+            f"scan cannot be prepared likewise; known: {', '.join(PREPARATIONS)}, and what scripts/prepare.py wrote"
         )
     return known
 

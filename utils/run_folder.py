@@ -40,7 +40,7 @@ FREE_ON_RESUME = (
     "time_limit", "accept_code_change",
 )  # fmt: skip
 # Flags that older runs did not have yet, with the value that those runs had in effect.
-YOUNGER_FLAGS = {"proto_features": "encoder"}
+YOUNGER_FLAGS = {"proto_features": "encoder", "cuda_graphs": False}
 # These parts of config.json must agree on resume, and how an error names an entry of each.
 FIXED_ON_RESUME = {"flags": "--{}", "lists": "the {} list's SHA-256", "data": "the {} data's SHA-256"}
 # Who made a run: these stay as they were at its first start; later starts that differ are listed under later_starts.

@@ -40,7 +40,7 @@ from utils.reports import (
 )
 from utils.run_folder import command_line, environment
 from utils.runs import Run, disagreement, find_runs, size_notes, training_notes
-from utils.weights import build_network, check_name, load_weights, state_hash, stated_dataset
+from utils.weights import WeightsFile, state_hash
 
 # (network in eval mode, dataset, patch size, flags) -> the function from an image to its label map
 MakePredictor = Callable[[torch.nn.Module, DatasetInfo, Sequence[int], argparse.Namespace], Callable]
@@ -221,11 +221,10 @@ def score_weights(
     """
     done = {} if done is None else done
     info = volumes.info
-    weights = load_weights(path)
-    dataset = stated_dataset(weights)
-    check_name(dataset, path, info.name)
-    net = build_network(weights, info, path)
-    patch_size = tuple(dataset.get("patch_size") or args.patch_size or info.patch_size)
+    weights = WeightsFile.read(path)
+    weights.check_name(info.name)
+    net = weights.build_network(info)
+    patch_size = tuple(weights.dataset.get("patch_size") or args.patch_size or info.patch_size)
     about = {
         **{key: weights.meta.get(key) for key in ("method", "iteration", "val_dice", "selection", "note")},
         **about,

@@ -21,7 +21,7 @@ from dataloaders.sampler import TwoStreamBatches
 from dataloaders.training_data import TrainingData
 from networks import net_factory
 from utils.checkpoints import load_checkpoint, load_tensors, save_checkpoint, save_tensors
-from utils.device import pick_device, set_seed, step_seed
+from utils.device import crowded, pick_device, set_seed, step_seed
 from utils.evaluation import validator
 from utils.inference import evaluating, make_predictor
 from utils.panels import can_draw, make_panel
@@ -85,19 +85,19 @@ def start(args: argparse.Namespace) -> torch.device:
     return device
 
 
-def student_and_teacher(data: TrainingData, args: argparse.Namespace, device: torch.device, scales: int = 1) -> tuple:
-    """Two networks --net on the device, each with its own initial weights; the teacher without gradients.
+def build_networks(
+    count: int, data: TrainingData, args: argparse.Namespace, device: torch.device, scales: int = 1
+) -> list[nn.Module]:
+    """`count` networks --net on the device, each with its own initial weights.
 
     Raises InputError for a network that does not fit the data, or whose forward gives something else than (logits,
     features): the logits (B, C, *size), or at `scales` scales a list of them, coarse to fine.
     """
     info, size = data.info, (1, 1, *data.patch_size)
     try:
-        student, teacher = (
-            place(net_factory(args.net, 1, info.num_classes, info.dims), device, args) for _ in range(2)
-        )
-        with evaluating(student):
-            logits, _ = student(torch.zeros(size, device=device))
+        nets = [place(net_factory(args.net, 1, info.num_classes, info.dims), device, args) for _ in range(count)]
+        with evaluating(nets[0]):
+            logits, _ = nets[0](torch.zeros(size, device=device))
         logits = list(logits) if isinstance(logits, (list, tuple)) else [logits]
         wanted = (1, info.num_classes, *data.patch_size)
         if logits[-1].shape != wanted:
@@ -111,6 +111,14 @@ def student_and_teacher(data: TrainingData, args: argparse.Namespace, device: to
         raise InputError(
             f"--net {args.net} cannot be trained so on {info.name}: {reason} (forward must give (logits, features))"
         ) from error
+    return nets
+
+
+def student_and_teacher(
+    data: TrainingData, args: argparse.Namespace, device: torch.device, scales: int = 1
+) -> tuple[nn.Module, nn.Module]:
+    """Two networks as `build_networks` makes them; the teacher without gradients."""
+    student, teacher = build_networks(2, data, args, device, scales)
     return student, teacher.requires_grad_(False)
 
 
@@ -406,7 +414,8 @@ class Trainer:
 def fit(method: Method, data: TrainingData, args: argparse.Namespace, path: Optional[Path] = None) -> int:
     """Train in the run's folder, or in `path`; returns the script's exit code, see `Trainer.fit`."""
     run, description = open_run(args, method.name, data, method.student, path)
-    for line in filter(None, (method.note, method.greeting)):
+    device = next(method.student.parameters()).device
+    for line in filter(None, (method.note, method.greeting, crowded(device))):
         run.say(line)
     if method.note:
         description["note"] = method.note

@@ -20,7 +20,7 @@ from utils.metrics import HD95
 from utils.reports import Results, read_results
 from utils.runs import Run, describe_run
 from utils.testing import MakePredictor, open_test_list, score_weights
-from utils.weights import load_weights
+from utils.weights import WeightsFile
 
 TOLERANCE = 1e-6  # relative; the same device gives the very numbers, another one may round otherwise
 # Of a summary.json: numbers by class, which have their own messages, and how the test was started: nothing proves it.
@@ -176,7 +176,7 @@ def verify_training(folder: Path, weights: Path) -> tuple[list[str], list[str]]:
         return [], ["how the weights were trained: no config.json"]
     if run.fault:
         return [run.fault], []
-    config, meta = run.config, load_weights(weights).meta
+    config, meta = run.config, WeightsFile.read(weights).meta
     meta = json.loads(
         json.dumps({key: meta[key] for key in ("method", "network", "dataset", "selection") if key in meta})
     )

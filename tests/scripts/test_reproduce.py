@@ -120,6 +120,14 @@ def test_state_is_read_from_the_folder(good):
     assert "train: exit code 2" in outcome.failure and "made with --base_lr = 0.5, now it is 0.01" in outcome.failure
 
 
+def test_a_run_whose_settings_fast_chose_is_known_again(good):
+    fast = replace(good, extra=("--fast",))
+    config = json.loads((fast.folder / "config.json").read_text())
+    chosen = {"fast": True, "amp": "bf16", "channels_last": True, "cuda_graphs": True, "fused": True}  # as on a GPU
+    edit(fast.folder / "config.json", flags={**config["flags"], **chosen})
+    assert fast.state == "trained and tested" and good.state == "not started"
+
+
 def test_two_calls_at_once_wait_for_each_other(good, capsys):
     fcntl = pytest.importorskip("fcntl")
     ended = []
