@@ -43,8 +43,8 @@ def crowded(device: torch.device) -> Optional[str]:
     if threads == 1 or threads + load < cores + 1:
         return None
     return (
-        f"WARNING: {threads} threads, but {load:.0f} of {cores} cores are busy already: with more threads than free cores "
-        "every run slows down many times; set OMP_NUM_THREADS to the number of free cores"
+        f"WARNING: {threads} threads, but {load:.0f} of {cores} cores are busy already: with more threads than free "
+        "cores every run slows down many times; set OMP_NUM_THREADS to the number of free cores"
     )
 
 
