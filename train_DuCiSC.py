@@ -26,29 +26,18 @@ from dataloaders.seeding import generator
 from dataloaders.training_data import load_training_data
 from utils import region_prototypes as regions
 from utils import thresholds as confidence
+from utils.cli import Parser, array_size, loss_weight, not_negative, one_line_errors, positive
 from utils.ema import update_parameters
-from utils.inference import check_stride
+from utils.evaluation.inference import check_stride
 from utils.labels import hard_label, one_hot
 from utils.losses import foreground_dice_loss, masked_mean
-from utils.options import (
-    Parser,
-    add_data_flags,
-    add_run_flags,
-    add_training_flags,
-    array_size,
-    loss_weight,
-    not_negative,
-    one_line_errors,
-    parse,
-    positive,
-    preset_help,
-)
 from utils.ramps import add_ema_flag, ema_alpha
 from utils.region_prototypes import alignment_loss, prototypes_by_scale
-from utils.speed import compiled, make_sgd
-from utils.stopping import stoppable
 from utils.thresholds import ConfidenceThresholds
-from utils.training import Method, fit, start, student_and_teacher
+from utils.training.flags import add_data_flags, add_run_flags, add_training_flags, parse, preset_help
+from utils.training.loop import Method, fit, start, student_and_teacher
+from utils.training.speed import compiled, make_sgd
+from utils.training.stopping import stoppable
 
 METHOD = "DuCiSC"
 PRESETS = {

@@ -27,10 +27,10 @@ from dataloaders.datasets import get_dataset
 from dataloaders.errors import InputError
 from dataloaders.reading import file_hash
 from scripts.rows import Row
-from utils.checkpoints import load_tensors
-from utils.run_folder import differences, read_metrics, recorded_flags, run_path
-from utils.speed import FAST
-from utils.stopping import TIME_LIMIT_REACHED
+from utils.runs.checkpoints import load_tensors
+from utils.runs.folder import differences, read_metrics, recorded_flags, run_path
+from utils.training.speed import FAST
+from utils.training.stopping import TIME_LIMIT_REACHED
 
 ROOT = Path(__file__).resolve().parent.parent
 # Flags that set what an iteration costs; an estimate takes only runs that agree in them.

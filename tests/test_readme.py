@@ -62,9 +62,9 @@ def test_documents_cite_sections_that_exist():
     sections = set(re.findall(r"^## (\d+)\.", methods, re.M))
     sources = [
         *ROOT.glob("*.py"),
-        *ROOT.glob("utils/*.py"),
-        *ROOT.glob("networks/*.py"),
-        *ROOT.glob("dataloaders/*.py"),
+        *ROOT.glob("utils/**/*.py"),
+        *ROOT.glob("networks/**/*.py"),
+        *ROOT.glob("dataloaders/**/*.py"),
     ]
     cited = {number for path in sources for number in re.findall(r"METHODS\.md sections? (\d)", path.read_text())}
     cited |= {

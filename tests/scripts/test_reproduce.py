@@ -20,8 +20,8 @@ from dataloaders.errors import InputError
 from scripts import evidence, jobs, launchers, reproduce, rows
 from scripts.jobs import Job, run_job
 from scripts.rows import BCP, MT, TARGETS, Row
-from utils.checkpoints import load_tensors, save_tensors
-from utils.verification import verify_run
+from utils.reports.verification import verify_run
+from utils.runs.checkpoints import load_tensors, save_tensors
 
 TINY = "--patch_size 16 16 --batch_size 4 --labeled_bs 2 --val_interval 2 --save_interval 2 --log_interval 2 "
 GOOD = Row("ACDC", MT, 5, None, tuple((TINY + "--max_iterations 4 --num_workers 0").split()))
