@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Where the time goes: each part beside a plain way of doing the same (tests/plain.py), in one process, equal results.
+"""Where the time goes: each part beside a plain way of doing the same (scripts/plain.py), with equal results.
 
     python scripts/benchmark.py                                            # everything, on phantoms
     python scripts/benchmark.py --only steps --patch_size 256 256 --batch_size 24
@@ -26,20 +26,7 @@ import torch
 from scipy import ndimage
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # scripts run from anywhere: the root holds the packages
-
-from plain import (
-    PlainMemory,
-    plain_bcp,
-    plain_ducisc,
-    plain_ema,
-    plain_largest_component,
-    plain_metrics,
-    plain_mt,
-    plain_strong,
-    plain_weak,
-    plain_zoom,
-)
+sys.path.insert(0, str(ROOT))  # scripts run from anywhere
 
 import train_DuCiSC
 import train_Ours_BCP
@@ -52,6 +39,18 @@ from dataloaders.seeding import generator
 from dataloaders.training_data import load_training_data
 from networks import net_factory
 from scripts.make_phantom import draw_case, draw_style, make_phantom
+from scripts.plain import (
+    PlainMemory,
+    plain_bcp,
+    plain_ducisc,
+    plain_ema,
+    plain_largest_component,
+    plain_metrics,
+    plain_mt,
+    plain_strong,
+    plain_weak,
+    plain_zoom,
+)
 from utils.cli import Parser, array_size, check_patch_size, not_negative, one_line_errors
 from utils.copy_paste import box_mask, draw_box
 from utils.ema import update_parameters, update_state

@@ -1,8 +1,11 @@
-"""Is a test's result what its weights give? Tests them again, elsewhere, and compares all that a table shows."""
+"""Is a test's result what its weights give? Tests them again, elsewhere, and compares all that a table shows; then MedPy
+computes the metrics of the saved label maps, as an independent judge.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import re
 import tempfile
@@ -16,6 +19,7 @@ from dataloaders.datasets import find_root, get_dataset, labelled_cases
 from dataloaders.errors import InputError
 from dataloaders.reading import file_hash, read_list
 from dataloaders.training_data import require_list
+from dataloaders.volumes import VolumeDataset
 from utils.evaluation.metrics import HD95
 from utils.reports.results import Results, read_results
 from utils.reports.runs import Run, describe_run
@@ -54,12 +58,16 @@ def verify_run(path: Path, predictors: Mapping[int, MakePredictor]) -> Iterator[
             weights = _tested_weights(stored)
             found, unverifiable = verify_training(folder.parent, weights)
             found = _verify_test(stored, weights, predictors, opened) + found
-            unverifiable = _moved(stored) + unverifiable
+            judged = has_medpy()
+            if judged:
+                found += medpy_differences(stored, opened[_key(stored)][0])
+            unverifiable = _moved(stored) + unverifiable + ([] if judged else ["the metrics by MedPy: not installed"])
         except InputError as error:
             yield Verdict(folder, "CANNOT BE VERIFIED", [str(error)], [])
             continue
         dice = stored.summary["metrics"]["dice"]["mean"]
         same = f"the same: {len(stored.cases)} cases, {len(stored.tables)} metrics, Dice {dice * 100:.2f} %"
+        same += ", recomputed with MedPy" if judged else ""
         yield Verdict(folder, "DIFFERS" if found else same, found, unverifiable)
 
 
@@ -71,6 +79,10 @@ def _tested_weights(stored: Results) -> Path:
     if not weights.is_file():
         raise InputError(f"{weights}: no such weights, {stored.folder.name} cannot be verified")
     return weights
+
+
+def _key(stored: Results) -> str:
+    return json.dumps(stored.summary["flags"], sort_keys=True)
 
 
 def _named(folder: Path) -> str:
@@ -89,7 +101,7 @@ def _verify_test(stored: Results, weights: Path, predictors: Mapping[int, MakePr
     folder, flags = stored.folder, stored.summary["flags"]
     try:
         args = argparse.Namespace(**{"hd95": HD95[0], "save_nifti": False, **flags, "gpu": None})
-        key = json.dumps(flags, sort_keys=True)
+        key = _key(stored)
         if key not in opened:
             opened[key] = open_test_list(args)
         volumes, device, about = opened[key]
@@ -159,6 +171,49 @@ def prediction_differences(stored: Path, new: Path, cases: Sequence[str]) -> lis
         except (OSError, KeyError, RuntimeError, TypeError, AttributeError) as error:
             found.append(f"{case}.h5 cannot be read ({error})")
     return [f"predictions: {len(found)} of {len(cases)} differ, first {found[0]}"] if found else []
+
+
+def has_medpy() -> bool:
+    return importlib.util.find_spec("medpy") is not None
+
+
+def medpy_metrics(pred: np.ndarray, label: np.ndarray, spacing=None, names: Optional[Sequence[str]] = None) -> dict:
+    """MedPy's metrics of two boolean masks, neither of them empty; all that it has by default."""
+    from medpy import metric
+
+    functions = {
+        "dice": metric.dc,
+        "jaccard": metric.jc,
+        "hd95": lambda a, b: metric.hd95(a, b, spacing),
+        "asd": lambda a, b: metric.asd(a, b, spacing),
+    }
+    return {name: float(functions[name](pred, label)) for name in names or functions}
+
+
+def medpy_differences(stored: Results, volumes: VolumeDataset) -> list[str]:
+    """A line where MedPy gives the saved label maps other metrics than per_case.csv holds: how many, and the first.
+
+    Where a mask is empty MedPy has no value, and --hd95 max is not its definition: these are left out.
+    """
+    flags, found, count = stored.summary["flags"], [], 0
+    names = [name for name in ("dice", "jaccard", "hd95", "asd") if name != "hd95" or stored.summary["hd95"] == HD95[0]]
+    for row, case in enumerate(volumes):
+        scale = None if flags["unit"] == "voxel" else tuple(flags.get("spacing") or case.spacing)
+        try:
+            with h5py.File(stored.folder / "predictions" / f"{case.name}.h5", "r") as file:
+                pred = file["prediction"][()]
+        except (OSError, KeyError):
+            continue  # named by prediction_differences
+        for index, label in enumerate(stored.summary["classes"]):
+            masks = pred == index + 1, case.label == index + 1
+            if not all(mask.any() for mask in masks):
+                continue
+            for name, value in medpy_metrics(*masks, scale, names).items():
+                count += 1
+                ours = stored.tables[name][row, index]
+                if not np.isclose(ours, value, rtol=TOLERANCE, atol=1e-9):
+                    found.append(f"{name} of {case.name} {label}: {ours:.6g}, MedPy {value:.6g}")
+    return [f"per_case.csv: MedPy differs in {len(found)} of {count} values, first {found[0]}"] if found else []
 
 
 def _numbers(tree: dict, prefix: str = "") -> dict:

@@ -10,6 +10,7 @@ import torch
 from scipy import ndimage
 
 from dataloaders.augmentation import PatchDraw, StrongDraw, WeakDraw, patch_padding
+from utils.reports.verification import medpy_metrics
 
 
 def plain_zoom(array: np.ndarray, size) -> np.ndarray:
@@ -54,16 +55,8 @@ def plain_patch(array: np.ndarray, draw: PatchDraw, patch_size) -> np.ndarray:
 
 def plain_metrics(pred: np.ndarray, label: np.ndarray, num_classes: int, spacing=None, names=None) -> dict:
     """MedPy, class by class: name -> array over the foreground classes. Neither mask may be empty."""
-    from medpy import metric
-
-    functions = {
-        "dice": metric.dc,
-        "jaccard": metric.jc,
-        "hd95": lambda a, b: metric.hd95(a, b, spacing),
-        "asd": lambda a, b: metric.asd(a, b, spacing),
-    }
-    masks = [(pred == number, label == number) for number in range(1, num_classes)]
-    return {name: np.array([functions[name](*pair) for pair in masks]) for name in names or functions}
+    found = [medpy_metrics(pred == number, label == number, spacing, names) for number in range(1, num_classes)]
+    return {name: np.array([values[name] for values in found]) for name in found[0]}
 
 
 def plain_largest_component(label: np.ndarray, num_classes: int) -> np.ndarray:
