@@ -1,5 +1,5 @@
-"""Is a test's result what its weights give? Tests them again, elsewhere, and compares all that a table shows; then MedPy
-computes the metrics of the saved label maps, as an independent judge.
+"""Is a test's result what its weights give? Tests them again, elsewhere, and compares all that a table shows. MedPy
+computes the metrics of the saved label maps besides, as an independent judge.
 """
 
 from __future__ import annotations

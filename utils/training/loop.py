@@ -20,6 +20,7 @@ from dataloaders.errors import InputError
 from dataloaders.sampler import TwoStreamBatches
 from dataloaders.training_data import TrainingData
 from networks import net_factory
+from utils.deep_supervision import outputs
 from utils.evaluation.evaluate import validator
 from utils.evaluation.inference import evaluating, make_predictor
 from utils.runs.checkpoints import load_checkpoint, load_tensors, save_checkpoint, save_tensors
@@ -97,8 +98,7 @@ def build_networks(
     try:
         nets = [place(net_factory(args.net, 1, info.num_classes, info.dims), device, args) for _ in range(count)]
         with evaluating(nets[0]):
-            logits, _ = nets[0](torch.zeros(size, device=device))
-        logits = list(logits) if isinstance(logits, (list, tuple)) else [logits]
+            logits, _ = outputs(nets[0], torch.zeros(size, device=device))
         wanted = (1, info.num_classes, *data.patch_size)
         if logits[-1].shape != wanted:
             raise ValueError(f"the finest logits of an image {size} must be {wanted}, not {tuple(logits[-1].shape)}")
