@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import sys
 
-from utils.inference import make_predictor
-from utils.options import Parser, array_size, named_dataset, one_line_errors
-from utils.prediction_files import add_predict_flags, parse_test_or_predict, run_predictions
-from utils.testing import add_test_flags, run_tests
+from utils.cli import Parser, array_size, named_dataset, one_line_errors
+from utils.evaluation.inference import make_predictor
+from utils.prediction.folder import add_predict_flags, parse_test_or_predict, run_predictions
+from utils.reports.testing import add_test_flags, run_tests
 
 
 def parse_args(argv=None):

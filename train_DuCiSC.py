@@ -16,7 +16,7 @@ After an interruption, rerun the same command to resume. Everything is written t
 from __future__ import annotations
 
 import sys
-from typing import Iterable, Sequence
+from typing import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -26,29 +26,19 @@ from dataloaders.seeding import generator
 from dataloaders.training_data import load_training_data
 from utils import region_prototypes as regions
 from utils import thresholds as confidence
+from utils.cli import Parser, array_size, loss_weight, not_negative, one_line_errors, positive
+from utils.deep_supervision import mean_over_scales, outputs, resize_like
 from utils.ema import update_parameters
-from utils.inference import check_stride
+from utils.evaluation.inference import check_stride
 from utils.labels import hard_label, one_hot
 from utils.losses import foreground_dice_loss, masked_mean
-from utils.options import (
-    Parser,
-    add_data_flags,
-    add_run_flags,
-    add_training_flags,
-    array_size,
-    loss_weight,
-    not_negative,
-    one_line_errors,
-    parse,
-    positive,
-    preset_help,
-)
 from utils.ramps import add_ema_flag, ema_alpha
 from utils.region_prototypes import alignment_loss, prototypes_by_scale
-from utils.speed import compiled, make_sgd
-from utils.stopping import stoppable
 from utils.thresholds import ConfidenceThresholds
-from utils.training import Method, fit, start, student_and_teacher
+from utils.training.flags import add_data_flags, add_run_flags, add_training_flags, parse, preset_help
+from utils.training.loop import Method, fit, start, student_and_teacher
+from utils.training.speed import compiled, make_sgd
+from utils.training.stopping import stoppable
 
 METHOD = "DuCiSC"
 PRESETS = {
@@ -120,26 +110,6 @@ def parse_args(argv=None):
     if args.net != "unet_ds" and args.proto_features != "encoder":
         parser.error(f"--proto_features decoder: only --net unet_ds offers the choice, not {args.net}")
     return args
-
-
-def resize_like(values: torch.Tensor, logits: Sequence[torch.Tensor], mode: str) -> list[torch.Tensor]:
-    """values (B, K, *size) at each scale's size; mode "nearest" or "linear" (bi- or trilinear, align_corners=False)."""
-    if mode == "linear":
-        mode = {4: "bilinear", 5: "trilinear"}[values.ndim]
-    return [
-        values if scale.shape[2:] == values.shape[2:] else F.interpolate(values, size=scale.shape[2:], mode=mode)
-        for scale in logits
-    ]
-
-
-def mean_over_scales(values: Iterable[torch.Tensor]) -> torch.Tensor:
-    return torch.stack(list(values)).mean()
-
-
-def outputs(net, volume: torch.Tensor) -> tuple[list[torch.Tensor], Sequence[torch.Tensor]]:
-    """The logits by scale, coarse to fine, and the features, fine to coarse."""
-    logits, feats = net(volume)
-    return (list(logits) if isinstance(logits, (list, tuple)) else [logits]), feats
 
 
 def supervised_loss(logits: Sequence[torch.Tensor], label: torch.Tensor) -> tuple[torch.Tensor, list, dict]:

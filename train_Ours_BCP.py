@@ -26,31 +26,22 @@ from dataloaders.errors import InputError
 from dataloaders.seeding import generator
 from dataloaders.training_data import load_training_data
 from utils import prototype_memory, style_blending
+from utils.cli import Parser, loss_weight, one_line_errors, positive
 from utils.copy_paste import box_mask, draw_box, paste
-from utils.device import set_seed
 from utils.ema import update_state
 from utils.labels import hard_label
 from utils.losses import dice_loss, mixed_loss
-from utils.options import (
-    Parser,
-    add_data_flags,
-    add_run_flags,
-    add_training_flags,
-    loss_weight,
-    one_line_errors,
-    parse,
-    positive,
-    preset_help,
-)
 from utils.prototype_memory import add_contrast_flags, cross_contrast, make_memories
 from utils.pseudo_labels import largest_component
 from utils.ramps import add_ema_flag, add_ramp_flags, consistency_ramp
-from utils.run_folder import run_path
-from utils.speed import compiled, make_sgd
-from utils.stopping import stoppable
+from utils.runs.device import set_seed
+from utils.runs.folder import run_path
+from utils.runs.weights import WeightsFile, load_what_fits
 from utils.style_blending import add_blend_flag, blend_of_step, blend_styles
-from utils.training import Method, fit, start, student_and_teacher
-from utils.weights import load_weights, load_what_fits
+from utils.training.flags import add_data_flags, add_run_flags, add_training_flags, parse, preset_help
+from utils.training.loop import Method, fit, start, student_and_teacher
+from utils.training.speed import compiled, make_sgd
+from utils.training.stopping import stoppable
 
 METHOD = "Ours_BCP"
 PRESETS = {
@@ -187,7 +178,7 @@ def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> int
     student, teacher = student_and_teacher(data, args, device)
     optimizer, loaded = make_sgd(student, args), ""
     if start_from is not None:
-        weights = load_weights(start_from)
+        weights = WeightsFile.read(start_from)
         complete, loaded = load_what_fits(student, weights.state, start_from)
         teacher.load_state_dict(student.state_dict())
         if complete and "opt" in weights.meta:

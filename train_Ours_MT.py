@@ -22,25 +22,17 @@ import torch.nn.functional as F
 
 from dataloaders.training_data import load_training_data
 from utils import prototype_memory, style_blending
+from utils.cli import Parser, loss_weight, one_line_errors
 from utils.ema import update_parameters
 from utils.labels import hard_label
 from utils.losses import dice_loss
-from utils.options import (
-    Parser,
-    add_data_flags,
-    add_run_flags,
-    add_training_flags,
-    loss_weight,
-    one_line_errors,
-    parse,
-    preset_help,
-)
 from utils.prototype_memory import add_contrast_flags, cross_contrast, make_memories
 from utils.ramps import add_ema_flag, add_ramp_flags, consistency_ramp, ema_alpha
-from utils.speed import compiled, make_sgd
-from utils.stopping import stoppable
 from utils.style_blending import add_blend_flag, blend_of_step, blend_styles
-from utils.training import Method, fit, start, student_and_teacher
+from utils.training.flags import add_data_flags, add_run_flags, add_training_flags, parse, preset_help
+from utils.training.loop import Method, fit, start, student_and_teacher
+from utils.training.speed import compiled, make_sgd
+from utils.training.stopping import stoppable
 
 METHOD = "Ours_MT"
 PRESETS = {

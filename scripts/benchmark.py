@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Where the time goes: each part beside a plain way of doing the same (tests/plain.py), in one process, equal results.
+"""Where the time goes: each part beside a plain way of doing the same (scripts/plain.py), with equal results.
 
     python scripts/benchmark.py                                            # everything, on phantoms
     python scripts/benchmark.py --only steps --patch_size 256 256 --batch_size 24
@@ -26,9 +26,20 @@ import torch
 from scipy import ndimage
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # scripts run from anywhere: the root holds the packages
+sys.path.insert(0, str(ROOT))  # scripts run from anywhere
 
-from plain import (  # noqa: E402
+import train_DuCiSC
+import train_Ours_BCP
+import train_Ours_MT
+from dataloaders.augmentation import draw_strong, draw_weak
+from dataloaders.datasets import get_dataset
+from dataloaders.reading import read_case
+from dataloaders.sampler import TwoStreamBatches
+from dataloaders.seeding import generator
+from dataloaders.training_data import load_training_data
+from networks import net_factory
+from scripts.make_phantom import draw_case, draw_style, make_phantom
+from scripts.plain import (
     PlainMemory,
     plain_bcp,
     plain_ducisc,
@@ -40,29 +51,17 @@ from plain import (  # noqa: E402
     plain_weak,
     plain_zoom,
 )
-
-import train_DuCiSC  # noqa: E402
-import train_Ours_BCP  # noqa: E402
-import train_Ours_MT  # noqa: E402
-from dataloaders.augmentation import draw_strong, draw_weak  # noqa: E402
-from dataloaders.datasets import get_dataset  # noqa: E402
-from dataloaders.reading import read_case  # noqa: E402
-from dataloaders.sampler import TwoStreamBatches  # noqa: E402
-from dataloaders.seeding import generator  # noqa: E402
-from dataloaders.training_data import load_training_data  # noqa: E402
-from networks import net_factory  # noqa: E402
-from scripts.make_phantom import draw_case, draw_style, make_phantom  # noqa: E402
-from utils.copy_paste import box_mask, draw_box  # noqa: E402
-from utils.device import describe_device, pick_device, set_seed  # noqa: E402
-from utils.ema import update_parameters, update_state  # noqa: E402
-from utils.inference import predict_slices, window_scores  # noqa: E402
-from utils.metrics import METRICS, case_metrics  # noqa: E402
-from utils.options import Parser, array_size, check_patch_size, not_negative, one_line_errors  # noqa: E402
-from utils.prototype_memory import PrototypeMemory  # noqa: E402
-from utils.pseudo_labels import largest_component  # noqa: E402
-from utils.style_blending import draw_blend  # noqa: E402
-from utils.thresholds import ConfidenceThresholds  # noqa: E402
-from utils.training import make_loader  # noqa: E402
+from utils.cli import Parser, array_size, check_patch_size, not_negative, one_line_errors
+from utils.copy_paste import box_mask, draw_box
+from utils.ema import update_parameters, update_state
+from utils.evaluation.inference import predict_slices, window_scores
+from utils.evaluation.metrics import METRICS, case_metrics
+from utils.prototype_memory import PrototypeMemory
+from utils.pseudo_labels import largest_component
+from utils.runs.device import describe_device, pick_device, set_seed
+from utils.style_blending import draw_blend
+from utils.thresholds import ConfidenceThresholds
+from utils.training.loop import make_loader
 
 IMPORTED = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # bytes, before any data or network
 

@@ -19,20 +19,18 @@ from typing import Iterable, Iterator, Sequence
 
 from tqdm import tqdm
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # scripts run from anywhere: the root holds the packages
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-from dataloaders.checked_lists import ROLES, CheckedList, Finding, number_of, read_lists  # noqa: E402
-from dataloaders.datasets import DatasetInfo, case_of, find_root, get_dataset  # noqa: E402
-from dataloaders.errors import InputError  # noqa: E402
-from dataloaders.findings import all_findings, labelled_by_protocol  # noqa: E402
-from dataloaders.inspection import Facts, inspect, middle_two  # noqa: E402
-from dataloaders.writing import write_text  # noqa: E402
-from utils.contact_sheet import Card, render_sheet, thumbnail  # noqa: E402
-from utils.options import Parser, add_name_flag, new_file, one_line_errors, worker_count  # noqa: E402
-from utils.panels import can_draw  # noqa: E402
-from utils.reports import format_table  # noqa: E402
+from dataloaders.checked_lists import ROLES, CheckedList, Finding, number_of, read_lists
+from dataloaders.datasets import DatasetInfo, case_of, find_root, get_dataset
+from dataloaders.errors import InputError
+from dataloaders.findings import all_findings, labelled_by_protocol
+from dataloaders.inspection import Facts, inspect, middle_two
+from dataloaders.writing import write_text
+from utils.cli import Parser, add_name_flag, new_file, one_line_errors, worker_count
+from utils.reports.contact_sheet import Card, render_sheet, thumbnail
+from utils.reports.results import format_table
+from utils.training.panels import can_draw
 
 
 def parse_args(argv=None):

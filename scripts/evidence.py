@@ -15,9 +15,9 @@ from scipy import stats
 from dataloaders.errors import InputError
 from dataloaders.writing import write_json, write_text
 from scripts.jobs import Job
-from utils.run_folder import read_metrics
-from utils.settings import Setting
-from utils.tables import Block, as_markdown
+from utils.reports.settings import Setting
+from utils.reports.tables import Block, as_markdown
+from utils.runs.folder import read_metrics
 
 MARK = "<!-- below: written by a script; edit above this line only -->"
 SCORES = ("dice", "jaccard", "hd95", "asd")

@@ -27,15 +27,16 @@ from dataloaders.datasets import get_dataset
 from dataloaders.errors import InputError
 from dataloaders.reading import file_hash
 from scripts.rows import Row
-from utils.checkpoints import load_tensors
-from utils.run_folder import differences, read_metrics, recorded_flags, run_path
-from utils.stopping import TIME_LIMIT_REACHED
+from utils.runs.checkpoints import load_tensors
+from utils.runs.folder import differences, read_metrics, recorded_flags, run_path
+from utils.training.speed import FAST
+from utils.training.stopping import TIME_LIMIT_REACHED
 
 ROOT = Path(__file__).resolve().parent.parent
 # Flags that set what an iteration costs; an estimate takes only runs that agree in them.
 SPEED_FLAGS = (
     "preset", "patch_size", "batch_size", "labeled_bs", "num_workers", "val_stride", "val_cases", "deterministic",
-    "fast", "amp", "channels_last", "compile", "fused", "data_on",
+    "fast", "amp", "channels_last", "compile", "cuda_graphs", "fused", "data_on",
 )  # fmt: skip
 
 
@@ -80,6 +81,11 @@ class Job:
         """The flags as the train script itself understands them."""
         return importlib.import_module(self.row.script).parse_args(self.train_flags)
 
+    def flags_like(self, recorded: dict) -> dict:
+        """The flags as a run records them: what --fast chose there counts as chosen."""
+        chosen = {flag for choice in FAST.values() for flag in choice} if self.args.fast else ()
+        return {**vars(self.args), **{flag: recorded.get(flag) for flag in chosen}}
+
     @cached_property
     def method(self) -> str:
         return importlib.import_module(self.row.script).METHOD
@@ -120,7 +126,8 @@ class Job:
         """The iterations that this stage's last weights have; 0 where there are none of these flags."""
         try:
             config = json.loads((stage.folder / "config.json").read_text())
-            if next(differences(recorded_flags(config, vars(self.args)), vars(self.args)), None) is not None:
+            recorded = recorded_flags(config, vars(self.args))
+            if next(differences(recorded, self.flags_like(recorded)), None) is not None:
                 return 0  # another run's folder: the train script refuses it by name
             iteration = load_tensors(stage.folder / "last.pth")["iteration"]
         except (OSError, ValueError, KeyError, InputError):
@@ -182,7 +189,8 @@ class Job:
             try:
                 config = json.loads(path.read_text())
                 rows = read_metrics(path.parent / "metrics.jsonl")
-                same = all(config["flags"].get(flag) == getattr(self.args, flag, None) for flag in SPEED_FLAGS)
+                flags = self.flags_like(config["flags"])
+                same = all(config["flags"].get(flag) == flags.get(flag) for flag in SPEED_FLAGS)
                 where = path.parent.name if path.parent.name in ("pretrain", "self") else ""
                 wanted = stage.folder.name if stage.folder.name in ("pretrain", "self") else ""
                 if same and (config["method"], where) == (self.method, wanted) and card(config["device"]) == device:

@@ -22,26 +22,16 @@ from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # scripts run from anywhere: the root holds the packages
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-from dataloaders.datasets import DATASETS, DatasetInfo, get_dataset  # noqa: E402
-from dataloaders.errors import InputError  # noqa: E402
-from dataloaders.own_datasets import DESCRIPTION  # noqa: E402
-from dataloaders.preparation import from_axes  # noqa: E402
-from dataloaders.scans import Geometry, flip_array, write_label, write_scan  # noqa: E402
-from dataloaders.seeding import generator  # noqa: E402
-from dataloaders.writing import write_h5, write_text  # noqa: E402
-from utils.options import (  # noqa: E402
-    Parser,
-    array_size,
-    new_folder,
-    not_negative,
-    one_line_errors,
-    positive,
-    seed_number,
-)
+from dataloaders.datasets import DATASETS, DatasetInfo, get_dataset
+from dataloaders.errors import InputError
+from dataloaders.own_datasets import DESCRIPTION
+from dataloaders.preparation import from_axes
+from dataloaders.scans import Geometry, flip_array, write_label, write_scan
+from dataloaders.seeding import generator
+from dataloaders.writing import write_h5, write_text
+from utils.cli import Parser, array_size, new_folder, not_negative, one_line_errors, positive, seed_number
 
 KIND = "phantoms"  # by which tables and pages know them, in h5 attributes and in dataset.json
 LISTS = Path(__file__).resolve().parent.parent / "dataloaders" / "lists"

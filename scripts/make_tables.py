@@ -18,16 +18,14 @@ import sys
 from pathlib import Path
 from typing import Sequence
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # scripts run from anywhere: the root holds the packages
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-from dataloaders.writing import write_text  # noqa: E402
-from utils.folder_lock import hold  # noqa: E402
-from utils.options import Parser, new_file, one_line_errors  # noqa: E402
-from utils.reports import ALL_COLUMNS  # noqa: E402
-from utils.settings import find_settings  # noqa: E402
-from utils.tables import Block, Shown, as_csv, as_latex, as_markdown, make_blocks  # noqa: E402
+from dataloaders.writing import write_text
+from utils.cli import Parser, new_file, one_line_errors
+from utils.reports.results import ALL_COLUMNS
+from utils.reports.settings import find_settings
+from utils.reports.tables import Block, Shown, as_csv, as_latex, as_markdown, make_blocks
+from utils.runs.lock import hold
 
 SUFFIXES = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "html": ".html"}
 
@@ -35,7 +33,7 @@ SUFFIXES = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "html": ".html"}
 def render(blocks: Sequence[Block], format: str) -> str:
     """The blocks as text in one of SUFFIXES' formats."""
     if format == "html":
-        from utils.report_page import as_html  # needs matplotlib and torchvision
+        from utils.reports.report_page import as_html  # needs matplotlib and torchvision
 
         return as_html(blocks)
     return {"markdown": as_markdown, "latex": as_latex, "csv": as_csv}[format](blocks)

@@ -18,19 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # scripts run from anywhere: the root holds the packages
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-from dataloaders.datasets import get_dataset  # noqa: E402
-from dataloaders.preparation import PREPARATIONS, attributes, draw_margin, prepare  # noqa: E402
-from dataloaders.scans import Geometry, Scan  # noqa: E402
-from dataloaders.seeding import generator  # noqa: E402
-from dataloaders.writing import write_h5, write_text  # noqa: E402
-from scripts.make_phantom import ANATOMY, ellipse, smooth_field  # noqa: E402
-from utils.device import pick_device  # noqa: E402
-from utils.options import Parser, new_folder, one_line_errors  # noqa: E402
-from utils.prediction import load_model, predict_prepared, predict_scan  # noqa: E402
+from dataloaders.datasets import get_dataset
+from dataloaders.preparation import PREPARATIONS, attributes, draw_margin, prepare
+from dataloaders.scans import Geometry, Scan
+from dataloaders.seeding import generator
+from dataloaders.writing import write_h5, write_text
+from scripts.make_phantom import ANATOMY, ellipse, smooth_field
+from utils.cli import Parser, new_folder, one_line_errors
+from utils.prediction.predict import load_model, predict_prepared, predict_scan
+from utils.runs.device import pick_device
 
 PREPARED = {
     "LA": replace(PREPARATIONS["LA"], least=(40, 40), margin=(4, 7)),

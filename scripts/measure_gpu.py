@@ -23,23 +23,23 @@ from pathlib import Path
 from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # scripts run from anywhere: the root holds the packages
+sys.path.insert(0, str(ROOT))  # scripts run from anywhere
 
-import torch  # noqa: E402
-from torch.profiler import ProfilerActivity, profile  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
-from dataloaders.datasets import find_root, get_dataset  # noqa: E402
-from dataloaders.errors import InputError  # noqa: E402
-from dataloaders.writing import write_json, write_text  # noqa: E402
-from scripts.evidence import page_above  # noqa: E402
-from scripts.jobs import TIME_IS_UP, Job, run_job  # noqa: E402
-from scripts.make_phantom import make_phantom  # noqa: E402
-from scripts.rows import DUCISC, MT, Row  # noqa: E402
-from utils.code_hash import code_sha256  # noqa: E402
-from utils.device import describe_device, pick_device  # noqa: E402
-from utils.options import Parser, new_folder, one_line_errors, positive  # noqa: E402
-from utils.training import Trainer  # noqa: E402
+from dataloaders.datasets import find_root, get_dataset
+from dataloaders.errors import InputError
+from dataloaders.writing import write_json, write_text
+from scripts.evidence import page_above
+from scripts.jobs import TIME_IS_UP, Job, run_job
+from scripts.make_phantom import make_phantom
+from scripts.rows import DUCISC, MT, Row
+from utils.cli import Parser, new_folder, one_line_errors, positive
+from utils.runs.code_hash import code_sha256
+from utils.runs.device import describe_device, pick_device
+from utils.training.loop import Trainer
 
 BEST = "--amp bf16 --channels_last --fused"
 SETTINGS = {

@@ -12,13 +12,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # scripts run from anywhere: the root holds the packages
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-from dataloaders.errors import InputError  # noqa: E402
-from utils.options import Parser, one_line_errors  # noqa: E402
-from utils.runs import find_records  # noqa: E402
+from dataloaders.errors import InputError
+from utils.cli import Parser, one_line_errors
+from utils.reports.runs import find_records
 
 
 def parse_args(argv=None):
@@ -32,7 +30,7 @@ def parse_args(argv=None):
 @one_line_errors
 def main(argv=None):
     folders = list(dict.fromkeys(run for folder in parse_args(argv).run for run in find_records(folder)))
-    from utils.report_page import plot_run  # needs matplotlib and torchvision
+    from utils.reports.report_page import plot_run  # needs matplotlib and torchvision
 
     drawn = 0
     for folder in folders:

@@ -33,18 +33,16 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 import h5py
 from tqdm import tqdm
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # scripts run from anywhere: the root holds the packages
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-from dataloaders.comparison import Difference, compare_case  # noqa: E402
-from dataloaders.datasets import DatasetInfo, case_of, get_dataset, own_info  # noqa: E402
-from dataloaders.downloads import WITHDRAWN, Source, find_cases, published_cases  # noqa: E402
-from dataloaders.errors import InputError  # noqa: E402
-from dataloaders.own_datasets import DESCRIPTION, read_own_dataset  # noqa: E402
-from dataloaders.own_scans import OwnScan, find_scans, labelled_patients, scan_table, split_scans  # noqa: E402
-from dataloaders.patient_names import describe_suspects, suspect_patients  # noqa: E402
-from dataloaders.preparation import (  # noqa: E402
+from dataloaders.comparison import Difference, compare_case
+from dataloaders.datasets import DatasetInfo, case_of, get_dataset, own_info
+from dataloaders.downloads import WITHDRAWN, Source, find_cases, published_cases
+from dataloaders.errors import InputError
+from dataloaders.own_datasets import DESCRIPTION, read_own_dataset
+from dataloaders.own_scans import OwnScan, find_scans, labelled_patients, scan_table, split_scans
+from dataloaders.patient_names import describe_suspects, suspect_patients
+from dataloaders.preparation import (
     FLIPS,
     PREPARATIONS,
     Preparation,
@@ -53,18 +51,11 @@ from dataloaders.preparation import (  # noqa: E402
     draw_margin,
     prepare,
 )
-from dataloaders.reading import read_arrays, resolve  # noqa: E402
-from dataloaders.scans import read_scan, scan_hash  # noqa: E402
-from dataloaders.writing import WriteError, write_h5, write_text  # noqa: E402
-from utils.folder_lock import hold  # noqa: E402
-from utils.options import (  # noqa: E402
-    Parser,
-    new_folder,
-    not_negative,
-    one_line_errors,
-    seed_number,
-    worker_count,
-)
+from dataloaders.reading import read_arrays, resolve
+from dataloaders.scans import read_scan, scan_hash
+from dataloaders.writing import WriteError, write_h5, write_text
+from utils.cli import Parser, new_folder, not_negative, one_line_errors, seed_number, worker_count
+from utils.runs.lock import hold
 
 SLICE_AXES = [a + b for x in "xX" for y in "yY" for a, b in ((x, y), (y, x))]
 SPLIT = (70, 10, 20)  # shares of an own dataset's labelled patients in training, validation and test

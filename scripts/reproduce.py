@@ -24,27 +24,25 @@ import sys
 from pathlib import Path
 from typing import Sequence
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # scripts run from anywhere: the root holds the packages
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-import test_2d  # noqa: E402
-import test_3d  # noqa: E402
-from dataloaders.datasets import find_root, get_dataset  # noqa: E402
-from dataloaders.errors import InputError  # noqa: E402
-from dataloaders.writing import write_text  # noqa: E402
-from scripts.evidence import check, collect, read_record, write_report  # noqa: E402
-from scripts.jobs import Job, card  # noqa: E402
-from scripts.launchers import run_cluster, run_local  # noqa: E402
-from scripts.make_phantom import KIND, make_phantom  # noqa: E402
-from scripts.make_tables import SUFFIXES, render  # noqa: E402
-from scripts.rows import SMOKE_FLAGS, SMOKE_PHANTOMS, TARGETS  # noqa: E402
-from utils.device import describe_device, pick_device  # noqa: E402
-from utils.folder_lock import hold  # noqa: E402
-from utils.options import Parser, new_folder, not_negative, one_line_errors, seed_number, whole  # noqa: E402
-from utils.settings import Setting, find_settings  # noqa: E402
-from utils.tables import as_text, make_blocks  # noqa: E402
-from utils.verification import verify_run  # noqa: E402
+import test_2d
+import test_3d
+from dataloaders.datasets import find_root, get_dataset
+from dataloaders.errors import InputError
+from dataloaders.writing import write_text
+from scripts.evidence import check, collect, read_record, write_report
+from scripts.jobs import Job, card
+from scripts.launchers import run_cluster, run_local
+from scripts.make_phantom import KIND, make_phantom
+from scripts.make_tables import SUFFIXES, render
+from scripts.rows import SMOKE_FLAGS, SMOKE_PHANTOMS, TARGETS
+from utils.cli import Parser, new_folder, not_negative, one_line_errors, seed_number, whole
+from utils.reports.settings import Setting, find_settings
+from utils.reports.tables import as_text, make_blocks
+from utils.reports.verification import verify_run
+from utils.runs.device import describe_device, pick_device
+from utils.runs.lock import hold
 
 SEEDS = (1337, 1, 2, 3, 4, 5, 6, 7, 8, 9)
 seed_count = whole(1, len(SEEDS))
@@ -263,7 +261,7 @@ def main(argv=None):
     jobs = plan(args)
     if args.dry_run:
         return dry_run(jobs)
-    import utils.report_page  # noqa: F401  the lack of matplotlib or torchvision is said before hours of training
+    import utils.reports.report_page  # noqa: F401  the lack of matplotlib or torchvision is said before hours of training
 
     missing = [job for job in jobs if not (job.is_trained and job.is_tested)]
     prepare_data(args, missing)

@@ -13,10 +13,10 @@ import torch
 
 from networks import net_factory
 from scripts.make_phantom import make_phantom
-from utils.evaluation import CaseResult
-from utils.metrics import case_metrics
+from utils.evaluation.evaluate import CaseResult
+from utils.evaluation.metrics import case_metrics
 from utils.prototype_memory import PrototypeMemory
-from utils.reports import write_results
+from utils.reports.results import write_results
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(2)
@@ -178,7 +178,7 @@ def kill_after():
 def occupied():
     """occupied(folder, part) -> a running process that holds its lock."""
     code = (
-        "import sys; from pathlib import Path; from utils.folder_lock import hold; "
+        "import sys; from pathlib import Path; from utils.runs.lock import hold; "
         "hold(Path(sys.argv[1]), sys.argv[2]); print('held', flush=True); sys.stdin.read()"
     )
     processes = []

@@ -32,7 +32,7 @@ def flags_read(node):
 
 def dead_flags(root, script, text):
     """The flags that nothing reads on the way from main() of this script, whose source is `text`, after parsing."""
-    sources = [path.read_text() for folder in ("utils", "dataloaders") for path in (root / folder).glob("*.py")]
+    sources = [path.read_text() for folder in ("utils", "dataloaders") for path in (root / folder).rglob("*.py")]
     code = {}  # of every function and class at the top of a module, by name
     for node in (node for source in (*sources, text) for node in ast.parse(source).body):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
@@ -71,17 +71,17 @@ def test_a_flag_that_a_script_adds_and_does_not_use_is_found(root, script, used,
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_flag_has_help_with_its_default(script, monkeypatch):
-    from utils import options
+    from utils import cli
 
     seen = []
-    original = options.Parser.add_argument_group
+    original = cli.Parser.add_argument_group
 
     def spy(self, *args, **kwargs):
         group = original(self, *args, **kwargs)
         seen.append(group)
         return group
 
-    monkeypatch.setattr(options.Parser, "add_argument_group", spy)
+    monkeypatch.setattr(cli.Parser, "add_argument_group", spy)
     importlib.import_module(script).parse_args([])
     actions = {action.dest: action for group in seen for action in group._group_actions if action.dest != "help"}
     without = [dest for dest, action in actions.items() if not action.help or "(default: " not in action.help]

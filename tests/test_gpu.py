@@ -9,7 +9,7 @@ import train_DuCiSC
 import train_Ours_BCP
 import train_Ours_MT
 from scripts.make_phantom import make_phantom
-from utils.training import Trainer
+from utils.training.loop import Trainer
 
 pytestmark = [
     pytest.mark.gpu,

@@ -20,10 +20,10 @@ from networks import net_factory
 from scripts import make_tables, reproduce
 from scripts import plot_run as plot_run_script
 from test_2d import main
-from utils import testing
-from utils.reports import read_results
-from utils.run_folder import read_metrics
-from utils.verification import verify_run
+from utils.reports import testing
+from utils.reports.results import read_results
+from utils.reports.verification import verify_run
+from utils.runs.folder import read_metrics
 
 TRAIN = (
     "--labeled_cases 2 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --consistency_rampup 1 --num_workers 0".split()

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from plain import plain_ducisc
 
 from networks import net_factory
+from scripts.plain import plain_ducisc
 from train_DuCiSC import compute_losses
 from utils.losses import foreground_dice_loss
 from utils.thresholds import ConfidenceThresholds

@@ -16,8 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import test_2d
 from train_Ours_MT import main, parse_args
-from utils.stopping import SIGNALS
-from utils.training import NonFiniteLoss, Trainer
+from utils.training.loop import NonFiniteLoss, Trainer
+from utils.training.stopping import SIGNALS
 
 SMALL = (
     "--labeled_cases 2 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --consistency_rampup 1 --num_workers 0".split()
@@ -168,8 +168,8 @@ def signals():
 
 
 MOMENTS = {
-    "in a step": "utils.training.Trainer._note",
-    "in a validation": "utils.evaluation.case_metrics",
+    "in a step": "utils.training.loop.Trainer._note",
+    "in a validation": "utils.evaluation.evaluate.case_metrics",
     "in a save": "torch.save",
     "between two files": "os.replace",
 }

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from dataloaders.errors import InputError
+from utils.cli import array_size, loss_weight
 from utils.labels import hard_label, one_hot
-from utils.options import array_size, loss_weight
 from utils.pooling import sum_over_pixels
 
 EPSILON = 1e-8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-from utils.options import below_one, not_negative, number_or_whole, ramp_length
+from utils.cli import below_one, not_negative, number_or_whole, ramp_length
 
 
 def consistency_ramp(step: int, rampup: float = 200) -> float:

@@ -7,7 +7,7 @@ from typing import Sequence, Tuple
 
 import torch
 
-from utils.options import loss_weight
+from utils.cli import loss_weight
 from utils.pooling import sum_over_pixels
 
 SCALES = (1, 2, 3, 4)

@@ -8,7 +8,7 @@ from typing import Sequence
 import torch
 from torch import nn
 
-from utils.options import below_one
+from utils.cli import below_one
 
 DECAY, LOWEST, HIGHEST = 0.99, 0.5, 0.95
 ABLATIONS = {"fixed-threshold": {"threshold": 0.5}}

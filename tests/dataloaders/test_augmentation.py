@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
-from plain import plain_patch, plain_strong, plain_weak
 from scipy import ndimage
 
 from dataloaders.augmentation import (
@@ -22,6 +21,7 @@ from dataloaders.augmentation import (
     patch_padding,
     weak_index_maps,
 )
+from scripts.plain import plain_patch, plain_strong, plain_weak
 
 RNG = np.random.default_rng(0)
 IMAGE = ndimage.gaussian_filter(RNG.random((40, 56)), 2).astype(np.float32)

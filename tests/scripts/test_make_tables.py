@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from scripts.make_tables import main
-from utils.reports import read_results
-from utils.tables import latex_escape
+from utils.reports.results import read_results
+from utils.reports.tables import latex_escape
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import argparse
 import json
 import re
 import shlex
@@ -13,6 +14,7 @@ from io import StringIO
 from types import SimpleNamespace
 
 import h5py
+import numpy as np
 import pytest
 import torch
 
@@ -20,8 +22,10 @@ from dataloaders.errors import InputError
 from scripts import evidence, jobs, launchers, reproduce, rows
 from scripts.jobs import Job, run_job
 from scripts.rows import BCP, MT, TARGETS, Row
-from utils.checkpoints import load_tensors, save_tensors
-from utils.verification import verify_run
+from utils.reports.results import read_results
+from utils.reports.testing import open_test_list
+from utils.reports.verification import has_medpy, medpy_differences, medpy_metrics, verify_run
+from utils.runs.checkpoints import load_tensors, save_tensors
 
 TINY = "--patch_size 16 16 --batch_size 4 --labeled_bs 2 --val_interval 2 --save_interval 2 --log_interval 2 "
 GOOD = Row("ACDC", MT, 5, None, tuple((TINY + "--max_iterations 4 --num_workers 0").split()))
@@ -120,6 +124,14 @@ def test_state_is_read_from_the_folder(good):
     assert "train: exit code 2" in outcome.failure and "made with --base_lr = 0.5, now it is 0.01" in outcome.failure
 
 
+def test_a_run_whose_settings_fast_chose_is_known_again(good):
+    fast = replace(good, extra=("--fast",))
+    config = json.loads((fast.folder / "config.json").read_text())
+    chosen = {"fast": True, "amp": "bf16", "channels_last": True, "cuda_graphs": True, "fused": True}  # as on a GPU
+    edit(fast.folder / "config.json", flags={**config["flags"], **chosen})
+    assert fast.state == "trained and tested" and good.state == "not started"
+
+
 def test_two_calls_at_once_wait_for_each_other(good, capsys):
     fcntl = pytest.importorskip("fcntl")
     ended = []
@@ -144,7 +156,10 @@ def test_verify_says_the_same_or_what_differs(good, capsys):
     folder = good.folder
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert reproduce.main(["--verify", str(folder)]) == 0
-    assert capsys.readouterr().out.count(": the same: 2 cases, 4 metrics, Dice ") == 2
+    out = capsys.readouterr().out
+    assert out.count(": the same: 2 cases, 4 metrics, Dice ") == 2
+    assert out.count(", recomputed with MedPy") == (2 if has_medpy() else 0)
+    assert out.count("the metrics by MedPy: not installed") == (0 if has_medpy() else 2)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
     table = folder / "test_last" / "per_case.csv"
@@ -163,6 +178,32 @@ def test_verify_says_the_same_or_what_differs(good, capsys):
     best, _ = verify_run(folder, {2: reproduce.test_2d.predictor})
     assert "best.pth: SHA-256 is not the one that was tested" in best.found[0]
     assert any(line.startswith("summary.json: metrics dice mean: ") for line in best.found)
+
+
+@pytest.mark.skipif(not has_medpy(), reason="MedPy is the reference implementation")
+@pytest.mark.parametrize("column, name", [(2, "dice"), (3, "jaccard"), (4, "hd95"), (5, "asd")])
+def test_medpy_judges_every_metric_of_the_saved_label_maps(good, column, name):
+    """The first case's label map becomes the shifted truth, its rows what MedPy makes of it; then one is changed."""
+    folder, names = good.folder / "test_last", ("dice", "jaccard", "hd95", "asd")
+    volumes = open_test_list(argparse.Namespace(**read_results(folder).summary["flags"]))[0]
+    pred = np.roll(volumes[0].label, 1, axis=2)
+    with h5py.File(folder / "predictions" / f"{volumes.names[0]}.h5", "r+") as file:
+        file["prediction"][...] = pred
+    rows = [line.split(",") for line in (folder / "per_case.csv").read_text().splitlines()]
+    present = [label for label in (1, 2, 3) if (volumes[0].label == label).any()]
+    for label in present:
+        values = medpy_metrics(pred == label, volumes[0].label == label)
+        rows[label][2:6] = [str(values[each]) for each in names]
+
+    def differences():
+        (folder / "per_case.csv").write_text("\n".join(map(",".join, rows)) + "\n")
+        return medpy_differences(read_results(folder), volumes)
+
+    assert differences() == []
+    row = rows[present[-1]]
+    row[column] = str(float(row[column]) + 1e-4)
+    (found,) = differences()
+    assert f"first {name} of {volumes.names[0]} {row[1]}: " in found
 
 
 def edit(path, **entries):

@@ -1,0 +1,62 @@
+"""Runs are found from any folder on the way to them."""
+
+import json
+
+import pytest
+
+from dataloaders.datasets import DATASETS
+from dataloaders.errors import InputError
+from utils.reports.runs import find_records, find_runs
+
+ACDC = DATASETS["ACDC"]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Runs of one stage on two datasets and of two stages, as their folders look."""
+    for place in ("LA/DuCiSC_8/seed_1", "ACDC/Ours_MT_5/seed_1", "ACDC/Ours_MT_5/seed_2",
+                  "ACDC/Ours_BCP_5/seed_1/pretrain", "ACDC/Ours_BCP_5/seed_1/self"):  # fmt: skip
+        folder = tmp_path / place
+        folder.mkdir(parents=True)
+        dataset, method = place.split("/")[:2]
+        flags = {"labelnum": 5, "max_iterations": 4, "batch_size": 8, "seed": 1}
+        config = {"method": method, "flags": flags, "labelled_cases": [], "commit": "c" * 40}
+        (folder / "config.json").write_text(
+            json.dumps({**config, "dataset": {"name": dataset, "patch_size": [32, 32]}})
+        )
+        for name in ("best.pth", "last.pth", "metrics.jsonl"):
+            (folder / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "place, names",
+    [
+        ("", ["Ours_BCP_5 seed_1", "Ours_MT_5 seed_1", "Ours_MT_5 seed_2"]),
+        ("ACDC", ["Ours_BCP_5 seed_1", "Ours_MT_5 seed_1", "Ours_MT_5 seed_2"]),
+        ("ACDC/Ours_MT_5", ["Ours_MT_5 seed_1", "Ours_MT_5 seed_2"]),
+        ("ACDC/Ours_MT_5/seed_2", ["Ours_MT_5 seed_2"]),
+        ("ACDC/Ours_BCP_5", ["Ours_BCP_5 seed_1"]),
+        ("ACDC/Ours_BCP_5/seed_1", ["Ours_BCP_5 seed_1"]),
+        ("ACDC/Ours_BCP_5/seed_1/self", ["Ours_BCP_5 seed_1"]),
+        ("ACDC/Ours_BCP_5/seed_1/pretrain", ["Ours_BCP_5 seed_1 pretrain"]),
+    ],
+)
+def test_any_folder_on_the_way(runs, place, names):
+    assert [run.name for run in find_runs(runs / place, ACDC)] == names
+    drawn = find_records(runs / place)
+    assert drawn and all(str(folder).startswith(str(runs / place)) for folder in drawn)
+
+
+def test_both_stages_are_drawn_and_a_test_counts_as_a_record(runs):
+    (runs / "bare" / "test_unet").mkdir(parents=True)
+    (runs / "bare" / "test_unet" / "summary.json").touch()
+    (runs / "bare" / "test_unet.old").mkdir()
+    (runs / "bare" / "test_unet.old" / "summary.json").touch()
+    assert [folder.name for folder in find_records(runs / "ACDC/Ours_BCP_5")] == ["pretrain", "self"]
+    assert find_records(runs / "bare") == [runs / "bare"]
+
+
+def test_runs_of_other_datasets_are_named(runs):
+    with pytest.raises(InputError, match="LA: weights of LA, not of ACDC; give its --name"):
+        find_runs(runs / "LA", ACDC)

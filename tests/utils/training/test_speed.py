@@ -1,0 +1,166 @@
+"""Each speed flag leaves the objective what it is."""
+
+import argparse
+import importlib
+import inspect
+
+import pytest
+import torch
+
+import train_DuCiSC
+import train_Ours_BCP
+import train_Ours_MT
+from dataloaders.errors import InputError
+from networks import net_factory
+from scripts.make_phantom import make_phantom
+from utils.copy_paste import box_mask
+from utils.prototype_memory import PrototypeMemory
+from utils.thresholds import ConfidenceThresholds
+from utils.training.speed import FAST, compiled, make_sgd, place, resolve_speed
+
+CPU = torch.device("cpu")
+
+
+def flags(**values):
+    switches = dict.fromkeys(("fast", "channels_last", "compile", "cuda_graphs", "fused"), False)
+    return argparse.Namespace(
+        **{**switches, "amp": "off", "data_on": "auto", "root_path": None, "base_lr": 0.01, **values}
+    )
+
+
+@pytest.mark.parametrize("processor", ["flags : fpu avx512f", "flags : avx512_bf16", "flags : amx_bf16", None])
+def test_fast_is_put_into_the_flags(processor, monkeypatch):
+    def read_text(path):
+        if processor is None:
+            raise FileNotFoundError(path)  # not Linux
+        return processor
+
+    monkeypatch.setattr("utils.training.speed.Path.read_text", read_text)
+    bf16 = "bf16" if processor and "bf16" in processor else "off"
+    for name, channels_last in (("ACDC", True), ("LA", False)):  # in 3-D it was slower on a CPU
+        args = flags(fast=True, name=name)
+        resolve_speed(args, CPU)
+        assert (args.channels_last, args.amp) == (channels_last, bf16) and not args.compile
+    for chosen in FAST.values():
+        assert chosen.keys() <= vars(args).keys()
+
+
+def test_refusals():
+    with pytest.raises(InputError, match="--data_on gpu needs a CUDA device"):
+        resolve_speed(flags(data_on="gpu"), CPU)
+    with pytest.raises(InputError, match="--cuda_graphs needs a CUDA device; --compile alone runs on a CPU too"):
+        resolve_speed(flags(cuda_graphs=True), CPU)
+    with pytest.raises(InputError, match="--fast takes --amp bf16 here, not fp16"):
+        resolve_speed(flags(fast=True, amp="fp16", name="ACDC"), torch.device("cuda"))
+
+
+def still(net):
+    """Dropout off: its draws depend on the layout."""
+    for module in net.modules():
+        if "Dropout" in type(module).__name__:
+            module.eval()
+    return net
+
+
+@pytest.mark.parametrize("net_type, dims", [("unet_proj", 2), ("ducisc", 3)])
+def test_channels_last_gives_the_same_numbers(net_type, dims):
+    image, outputs = torch.rand(2, 1, *[32] * dims), []
+    for args in (flags(), flags(channels_last=True)):
+        torch.manual_seed(0)
+        outputs.append(still(place(net_factory(net_type, 1, 2), CPU, args))(image))
+    finest = [output[0] if dims == 2 else output[0][-1] for output in outputs]
+    torch.testing.assert_close(*finest, rtol=0, atol=3e-4)  # BN over few values at the lowest level
+
+
+def test_mixed_precision_gives_float32_and_leaves_evaluation_alone():
+    torch.manual_seed(0)
+    net = net_factory("unet_proj", 1, 4).train()
+    image = torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        exact = still(net)(image)[0]
+        net.eval()
+        evaluated = net(image)[0]
+        mixed = still(place(net, CPU, flags(amp="bf16")))
+        logits, feat = mixed(image)
+        z = mixed.proj_head(feat)
+        assert logits.dtype == feat.dtype == z.dtype == torch.float32
+        difference = (logits - exact).abs().max().item()
+        assert 0 < difference < 0.1  # bfloat16 has eight bits
+        mixed.eval()
+        mixed.load_state_dict(net.state_dict())
+        assert mixed(image)[0].dtype == evaluated.dtype == torch.float32
+    assert all(value.dtype == torch.float32 for value in mixed.state_dict().values() if value.is_floating_point())
+
+
+@pytest.mark.skipif(
+    "fused" not in inspect.signature(torch.optim.SGD.__init__).parameters, reason="this PyTorch has no fused SGD"
+)
+def test_fused_sgd_takes_the_same_steps():
+    nets = [torch.nn.Linear(4, 4) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    for net, fused in zip(nets, (False, True)):
+        optimizer = make_sgd(net, flags(fused=fused))
+        for _ in range(3):
+            optimizer.zero_grad()
+            net(torch.ones(2, 4)).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(nets[0].weight, nets[1].weight, rtol=0, atol=1e-6)
+
+
+def spc_arguments():
+    torch.manual_seed(0)
+    nets = [still(place(net_factory("unet_proj", 1, 3), CPU, flags())) for _ in range(2)]
+    images, label = torch.rand(2, 4, 1, 32, 32), torch.randint(0, 3, (2, 32, 32))
+    memories = [PrototypeMemory(3) for _ in range(2)]
+    return [*nets, *memories, *images, label, torch.rand(4), torch.tensor([2, 3, 0, 1])]
+
+
+def ducisc_arguments():
+    torch.manual_seed(0)
+    nets = [still(place(net_factory("ducisc", 1, 2, 2), CPU, flags())) for _ in range(2)]
+    images, label = torch.rand(2, 2, 1, 16, 16), torch.randint(0, 2, (2, 16, 16))
+    return [*nets, ConfidenceThresholds(2), *images, label, torch.rand(2), True]
+
+
+CASES = {
+    "MT": (train_Ours_MT.compute_losses, lambda: [*spc_arguments(), 0.5]),
+    "BCP": (train_Ours_BCP.compute_losses, lambda: [*spc_arguments(), box_mask((2, 3, 21, 21), (32, 32)), 0.5]),
+    "DuCiSC": (train_DuCiSC.compute_losses, ducisc_arguments),
+}
+
+
+@pytest.mark.parametrize("method", CASES)
+def test_compiled_objective_is_the_same(method, monkeypatch):
+    """Traced as --compile does, without the code generator, which takes minutes on a CPU."""
+    monkeypatch.setattr(torch, "compile", traced_with("eager"))
+    objective, arguments = CASES[method]
+    importlib.import_module("torch._dynamo").reset()
+    plain, fast = objective(*arguments())[0], compiled(objective, flags(compile=True), CPU)(*arguments())[0]
+    assert fast.item() == pytest.approx(plain.item(), abs=1e-5)
+
+
+def traced_with(backend):
+    """torch.compile with another backend, the rest as it is asked for."""
+    return lambda f, mode, _compile=torch.compile, **options: _compile(f, backend=backend, **options)
+
+
+@pytest.mark.parametrize(
+    "script, flags, graphs",
+    [
+        (train_Ours_MT, "--consistency_rampup 0.02", 1),  # the ramp moves at every step
+        (train_Ours_BCP, "--pretrain_iterations 3 --consistency_rampup 0.02", 2),  # the two stages
+        (train_DuCiSC, "--warmup_iterations 5", 2),  # before and after the warm-up
+    ],
+)
+def test_ten_steps_compile_as_few_graphs_as_they_differ(script, flags, graphs, tmp_path, monkeypatch):
+    make_phantom("ACDC", tmp_path, train=3, val=1, test=1, shape=(4, 48, 48))
+    monkeypatch.setenv("DATASET_HOME", str(tmp_path))
+    dynamo = importlib.import_module("torch._dynamo")
+    counter = importlib.import_module("torch._dynamo.testing").CompileCounter()
+    dynamo.reset()
+    monkeypatch.setattr(torch, "compile", traced_with(counter))
+    monkeypatch.setattr(script, "consistency_ramp", lambda step, rampup: step / 10, raising=False)
+    argv = f"--name ACDC --labeled_cases 1 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --num_workers 0 {flags}"
+    argv += f" --compile --max_iterations 10 --val_interval 100 --output_dir {tmp_path / 'runs'}"
+    assert script.main(argv.split()) == 0
+    assert counter.frame_count == graphs

@@ -1,0 +1,77 @@
+"""Signals and the time limit as the loop sees them; as a user sees them: tests/test_train_Ours_MT.py."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from utils.training import stopping
+from utils.training.stopping import SIGNALS, STOP, Stopping, stoppable
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Puts back what an interrupted main leaves ignored."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+    time.sleep(0.001)  # a bytecode or two, until the handler has run
+
+
+@pytest.mark.parametrize("first", SIGNALS)
+def test_the_first_signal_interrupts_and_more_of_them_change_nothing(first):
+    @stoppable
+    def main(_argv):
+        try:
+            send(first)
+        except KeyboardInterrupt:
+            for number in SIGNALS:
+                send(number)
+            return "ended in order"
+
+    assert main() == "ended in order"
+    for number in SIGNALS:
+        send(number)  # on the way out
+
+
+def test_a_deferred_signal_is_kept_until_the_block_that_may_be_interrupted():
+    stop = Stopping()
+    with stop.deferring(True):
+        stop.catch(signal.SIGTERM, None)
+        assert stop.signalled
+        with pytest.raises(KeyboardInterrupt), stop.deferring(False):
+            pytest.fail("not reached")
+        stop.catch(signal.SIGTERM, None)
+
+
+def test_one_that_comes_long_after_the_first_ends_the_process(monkeypatch, capfd):
+    stop, codes = Stopping(), []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    with stop.deferring(True):
+        stop.catch(signal.SIGINT, None)
+        monkeypatch.setattr(stopping, "GRACE", -1.0)
+        stop.catch(signal.SIGINT, None)
+    assert codes == [130] and capfd.readouterr().err.count("\n") == 1
+
+
+def test_handlers_are_put_back_and_what_nohup_ignores_stays_ignored():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = [signal.getsignal(number) for number in SIGNALS]
+
+    @stoppable
+    def main(_argv):
+        send(signal.SIGHUP)
+        return STOP.signalled, signal.getsignal(signal.SIGINT) == STOP.catch
+
+    assert main() == (False, True) and [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_the_time_limit_counts_from_the_start():
+    stop = Stopping()
+    assert not stop.is_late(None) and not stop.is_late(1) and stop.is_late(1e-9)

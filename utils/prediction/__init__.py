@@ -1,0 +1,1 @@
+"""From a new scan to its label map."""
