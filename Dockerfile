@@ -7,6 +7,8 @@ FROM python:3.11-slim
 WORKDIR /app
 # PYTHON is the interpreter that scripts/environment.sh uses as it is.
 ENV VIRTUAL_ENV=/opt/venv PATH=/opt/venv/bin:$PATH PYTHON=/opt/venv/bin/python
+# torch.compile (--compile, --fast) builds its kernels with a C++ compiler.
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 RUN python -m venv "$VIRTUAL_ENV"
 COPY requirements.txt ./
 COPY tests/requirements.txt tests/

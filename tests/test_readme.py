@@ -120,6 +120,12 @@ def test_links_and_anchors_exist(page):
     assert missing == []
 
 
+@pytest.mark.parametrize("page", [*PAGES, *RESULTS], ids=relative)
+def test_files_named_in_the_text_exist(page):
+    named = set(re.findall(r"`((?:utils|dataloaders|networks|scripts|tests|results)/[\w/.]+\.\w+)`", page.read_text()))
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
 def test_the_readme_is_a_front_page_and_links_every_page_of_the_docs():
     assert len(README.splitlines()) <= 160 and len(README.split()) <= 1300
     assert README.lower().count("not measured") + README.lower().count("not been measured") <= 2
