@@ -13,9 +13,10 @@ import torch
 
 from dataloaders.datasets import DatasetInfo, find_root, get_dataset
 from dataloaders.errors import InputError
-from dataloaders.preparation import from_axes, restore
+from dataloaders.geometry import Geometry
 from dataloaders.reading import file_hash, list_hash, read_spacing, stated_kind
-from dataloaders.scans import Geometry, write_label
+from dataloaders.scans.files import write_label
+from dataloaders.scans.preparation import from_axes, restore
 from dataloaders.training_data import open_volumes, require_list
 from dataloaders.volumes import VolumeDataset
 from dataloaders.writing import WriteError

@@ -1,0 +1,144 @@
+"""What SimpleITK does not say of DICOM files: which hold slices, what is wrong with one, where frames lie."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from pathlib import Path
+from typing import Optional, Sequence
+
+import numpy as np
+
+from dataloaders.errors import InputError
+
+PLACE, TURN, SIZE, FRAMES, SCALE = "0020|0032", "0020|0037", "0028|0030", "0028|0008", ("0028|1052", "0028|1053")
+PIXELS = b"\xe0\x7f\x10\x00"  # the tag before them
+# SOP classes without pixels: DICOMDIR, then spectra, waveforms, presentation states, registrations, reports, documents,
+# protocols, structure sets and plans.
+_WITHOUT_PIXELS = re.compile(
+    r"1\.2\.840\.10008\.(1\.3\.10|5\.1\.4\.1\.1\."
+    r"(4\.2|9|11|66(?!\.4)|6[78]|7[89]|[89]\d|104|131|200|481\.([3-9]|1\d|2[0-2])))(\.|$)"
+)
+
+
+def elements(content: bytes, tag: str) -> list[str]:
+    """The texts of all elements with a tag ("0020|0032"), those in sequences too, in the order of a DICOM file.
+
+    Of little-endian files, which almost all are.
+    """
+    mark = struct.pack("<2H", *(int(part, 16) for part in tag.split("|")))
+    found = []
+    for match in re.finditer(re.escape(mark) + rb"(?:[A-Z]{2}(..)|(....))", content, re.S):
+        length = int.from_bytes(match[1] or match[2], "little")
+        text = content[match.end() : match.end() + length]
+        if re.fullmatch(rb"[\w.+\-\\ ]+\0?", text):
+            found.append(text.decode().strip("\0 "))
+    return found
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is a DICOM one, by its name or its mark."""
+    return path.is_file() and (path.suffix.lower() == ".dcm" or _start(path, 132)[128:] == b"DICM")
+
+
+def _start(path: Path, size: int = 2**16) -> bytes:
+    """The first bytes of a file, in which it says what it is; none where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""
+
+
+def has_pixels(path: Path) -> bool:
+    """Whether a DICOM file is of a kind that holds pixels: no plan, structure set, report or DICOMDIR."""
+    kinds = elements(_start(path), "0002|0002") or elements(_start(path), "0008|0016")
+    return not (kinds and _WITHOUT_PIXELS.match(kinds[0]))
+
+
+def is_multi_frame(path: Path) -> bool:
+    """Whether one DICOM file holds several slices."""
+    return any(count.isdigit() and int(count) > 1 for count in elements(_start(path), FRAMES))
+
+
+def fault(path: Path) -> InputError:
+    """What is wrong with a DICOM file from which SimpleITK reads no pixels."""
+    if has_pixels(path):
+        return InputError(f"{path}: not a readable DICOM slice, cut short or damaged; copy or download it again")
+    return InputError(f"{path}: a DICOM object without pixels (plan, structure set, report, ...), a scan has slices")
+
+
+def placeless(path: Path) -> InputError:
+    """What is wrong with a picture that was stored without the place of its slice."""
+    return InputError(f"{path}: states no place (0020,0032), like a screenshot or a secondary capture; slices do")
+
+
+def series_slices(folder: Path) -> list[Path]:
+    """The files with slices in this folder or the one at some depth in it that has any; archives export them deep down.
+
+    Objects without pixels beside them do not count. Raises InputError where there is no slice, or in several folders.
+    """
+    files = [path for path in map(Path, _walk(folder)) if is_dicom(path)]
+    slices = [path for path in files if has_pixels(path)]
+    found = sorted({path.parent for path in slices})
+    if len(found) > 1:
+        raise InputError(f"{folder}: {len(found)} folders in it hold DICOM slices ({found[0]}, {found[1]}); leave one")
+    if not slices:
+        raise fault(files[0]) if files else InputError(f"{folder}: no DICOM slice in this folder")
+    return slices
+
+
+def _walk(folder: Path):
+    return (os.path.join(place, name) for place, _, names in os.walk(folder) for name in sorted(names))
+
+
+def stack(
+    path: Path, pixel: Sequence[float], turn: str, places: Sequence[str], names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where slices with pixels of this size (x, y) in mm lie: their 4x4 matrix, and their order along their normal.
+
+    turn, places: image orientation and positions as DICOM states them; names: of the slices. The third axis leads from
+    slice to slice, also where a tilted gantry makes that no right angle. Raises InputError where the distance changes.
+    """
+    row, column = np.reshape(numbers(turn), (2, 3))
+    points = np.array([numbers(place) for place in places])
+    order = np.argsort(points @ np.cross(row, column), kind="stable")
+    steps = np.diff(points[order], axis=0)
+    gaps = np.linalg.norm(steps, axis=1)
+    if gaps.max() - gaps.min() > 0.1 * np.median(gaps) or not gaps.any():
+        where = int(np.abs(gaps - np.median(gaps)).argmax())
+        raise InputError(
+            f"{path}: slices lie {gaps.min():g} to {gaps.max():g} mm apart, one is missing or doubled "
+            f"after {names[order[where]]}"
+        )
+    affine = np.eye(4)
+    affine[:3] = np.column_stack([row * pixel[0], column * pixel[1], steps.mean(axis=0), points[order[0]]])
+    return affine, order
+
+
+def stack_frames(path: Path) -> Optional[tuple[np.ndarray, np.ndarray]]:
+    """The matrix and the order of the frames in a multi-frame file, None for any other.
+
+    Raises InputError where it does not state one place for each frame, or not one orientation, size and scale for all.
+    """
+    content = path.read_bytes()
+    count = next((int(text) for text in elements(content, FRAMES) if text.isdigit()), 1)
+    if count == 1:
+        return None
+    if PIXELS not in content:
+        raise fault(path)
+    places, turns, sizes = (elements(content, tag) for tag in (PLACE, TURN, SIZE))
+    if not (len(places) == count and turns and sizes):
+        raise InputError(
+            f"{path}: {count} frames but {len(places)} places (0020,0032), a scan states one for each; "
+            "export it as single slices, or as enhanced multi-frame"
+        )
+    if max(len({*texts}) for texts in (turns, sizes, *(elements(content, tag) for tag in SCALE))) > 1:
+        raise InputError(f"{path}: its frames differ in orientation, pixel size or scale; export one stack of slices")
+    return stack(path, numbers(sizes[0])[::-1], turns[0], places, [f"frame {index + 1}" for index in range(count)])
+
+
+def numbers(text: str) -> list[float]:
+    """The values of an element."""
+    return [float(value) for value in text.split("\\")]
