@@ -20,6 +20,7 @@ from networks import net_factory
 from scripts import make_tables, reproduce
 from scripts import plot_run as plot_run_script
 from test_2d import main
+from utils.prediction.colour_tables import ITK_SNAP
 from utils.reports import testing
 from utils.reports.results import read_results
 from utils.reports.verification import verify_run
@@ -294,6 +295,7 @@ def test_label_maps_as_nifti_of_files_without_a_geometry(runs, capsys):
             expected = file["prediction"][()]
         written = sitk.ReadImage(str(run / "test_last" / "nifti" / f"{path.stem}.nii.gz"))
         assert np.array_equal(sitk.GetArrayFromImage(written), expected) and written.GetSpacing() == (1, 1, 1)
+    assert '"Myo"' in (run / "test_last" / "nifti" / ITK_SNAP).read_text()
 
 
 def test_the_other_95hd_is_recorded_and_named(runs, phantoms, capsys):

@@ -23,6 +23,7 @@ from dataloaders.scans.files import read_scan, scan_files, scan_hash, scan_suffi
 from dataloaders.scans.scan import Scan
 from dataloaders.writing import WriteError, csv_text, write_json, write_text
 from utils.cli import Parser, check_patch_size, dataset_names, new_folder
+from utils.prediction.colour_tables import write_colour_tables
 from utils.prediction.predict import Model, Prediction, load_model, predict_scan
 from utils.runs.device import describe_device, pick_device, set_seed
 from utils.runs.folder import command_line, environment
@@ -187,13 +188,13 @@ def description(args: argparse.Namespace, model: Model, device: str) -> dict:
 
 
 class PredictionFolder:
-    """--out: <scan>.nii.gz, <scan>_probability_<label>.nii.gz, volumes.csv and prediction.json, which marks it as ours.
+    """--out: <scan>.nii.gz, <scan>_probability_<label>.nii.gz, volumes.csv, colour tables, its mark prediction.json.
 
     Raises InputError for a folder that holds anything else, or predictions by other weights or flags.
     """
 
     def __init__(self, path: Path, about: Mapping, classes: Sequence[str]):
-        self.path, self.about = path, about
+        self.path, self.about, self.classes = path, about, classes
         self.header = ["file", *(f"{label} ml" for label in classes), "sha256"]  # the latter of the scan
         self.rows: Dict[str, list] = {}  # scan -> its row of volumes.csv
         if path.exists() and not path.is_dir():
@@ -229,6 +230,7 @@ class PredictionFolder:
         """Write what belongs to one scan, each file whole, and last the row that counts it as done."""
         if not (self.path / "prediction.json").exists():
             write_json(self.path / "prediction.json", self.about)
+        write_colour_tables(self.path, self.classes)
         for index, scores in enumerate(() if prediction.scores is None else prediction.scores):
             write_scan(self.path / f"{name}_probability_{index}.nii.gz", scores, scan.geometry, scan.header)
         write_label(self.target(name), prediction.label, scan.geometry, scan.header)

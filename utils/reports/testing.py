@@ -23,6 +23,7 @@ from dataloaders.writing import WriteError
 from utils.cli import array_size, dataset_names, not_negative, voxel_size
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import HD95
+from utils.prediction.colour_tables import write_colour_tables
 from utils.reports.results import (
     COLUMNS,
     copy_results,
@@ -240,6 +241,7 @@ def score_weights(
 
     def save(new: Path, case: str, pred: np.ndarray) -> None:
         write_nifti(new / "nifti" / f"{case}.nii.gz", pred, sources[case], info.dims)
+        write_colour_tables(new / "nifti", info.classes)
 
     summary = write_results(folder, evaluated, info.classes, args.empty, about, save if args.save_nifti else None)
     done[tested] = folder

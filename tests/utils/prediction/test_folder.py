@@ -23,6 +23,7 @@ from dataloaders.scans.preparation import attributes, prepare
 from dataloaders.scans.scan import flip
 from dataloaders.writing import write_h5
 from networks import net_factory
+from utils.prediction.colour_tables import ITK_SNAP, SLICER
 
 sitk = pytest.importorskip("SimpleITK", reason="scans are read and resampled by SimpleITK")
 nibabel = pytest.importorskip("nibabel", reason="NIfTI is read and written by nibabel")
@@ -204,7 +205,9 @@ def test_a_faulty_scan_is_one_line_and_the_others_are_done(tmp_path, acdc_weight
     assert predict(acdc_weights, folder, "--out", out) == 1
     said = capsys.readouterr()
     assert len(said.err.splitlines()) == 1 and "b.nii.gz: damaged or cut short" in said.err
-    assert sorted(path.name for path in out.iterdir()) == ["a.nii.gz", "c.nii.gz", "prediction.json", "volumes.csv"]
+    names = ["a.nii.gz", "c.nii.gz", ITK_SNAP, SLICER, "prediction.json", "volumes.csv"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert '"Myo"' in (out / ITK_SNAP).read_text() and " LV " in (out / SLICER).read_text()
     assert "[3/3]" in said.out and "2 of 3 scans predicted" in said.out
 
     before = (out / "a.nii.gz").stat().st_mtime_ns  # mended, and once more: what is there stays
