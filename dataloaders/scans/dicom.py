@@ -62,6 +62,21 @@ def is_multi_frame(path: Path) -> bool:
     return any(count.isdigit() and int(count) > 1 for count in elements(_start(path), FRAMES))
 
 
+def is_cut(path: Path) -> bool:
+    """Whether a file ends before its pixels do, of which SimpleITK 2.2 says nothing."""
+    content = _start(path, -1)
+    tag = content.find(PIXELS)
+    while tag >= 0:  # of a small icon, too
+        start = tag + (12 if content[tag + 4 : tag + 8] in (b"OW\0\0", b"OB\0\0") else 8)
+        length = int.from_bytes(content[start - 4 : start], "little")
+        if length == 2**32 - 1:  # not stated, the pixels are packed
+            return False
+        if start + length > len(content):
+            return True
+        tag = content.find(PIXELS, start + length)
+    return False
+
+
 def fault(path: Path) -> InputError:
     """What is wrong with a DICOM file from which SimpleITK reads no pixels."""
     if has_pixels(path):
@@ -131,7 +146,7 @@ def stack_frames(path: Path) -> Optional[tuple[np.ndarray, np.ndarray]]:
     places, turns, sizes = (elements(content, tag) for tag in (PLACE, TURN, SIZE))
     if not (len(places) == count and turns and sizes):
         raise InputError(
-            f"{path}: {count} frames but {len(places)} places (0020,0032), a scan states one for each; "
+            f"{path}: of {count} frames {len(places)} state a place (0020,0032), a scan's all do; "
             "export it as single slices, or as enhanced multi-frame"
         )
     if max(len({*texts}) for texts in (turns, sizes, *(elements(content, tag) for tag in SCALE))) > 1:

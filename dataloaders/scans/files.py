@@ -276,6 +276,8 @@ def _read_itk(path: Path) -> Scan:
 def _read_dicom(path: Path) -> Scan:
     """The slices of the one DICOM series in a folder, or the frames of one file, in order of their place."""
     slices = dicom.series_slices(path) if path.is_dir() else [path]
+    for file in filter(dicom.is_cut, slices):
+        raise dicom.fault(file)
     if len(slices) > 1:
         return _read_series(path, slices)
     try:
@@ -289,6 +291,8 @@ def _read_dicom(path: Path) -> Scan:
     if frames:
         affine, order = frames
         return Scan(scan.array[order], Geometry.from_affine(scan.geometry.size, affine), path)
+    if image.GetDepth() > 1:
+        raise InputError(f"{slices[0]}: frames in an encoding whose places are not read, export it as single slices")
     if path.is_file():
         raise InputError(f"{path}: one DICOM slice, give the folder of its series")
     if not image.HasMetaDataKey(dicom.PLACE):

@@ -63,9 +63,9 @@ def two_series(folder):
     return write_slices(folder, ARRAY, series="1.2.4")
 
 
-def cut_slice(folder, others=True):
+def cut_slice(folder, others=True, end=600):
     first, *rest = sorted(write_slices(folder, ARRAY).iterdir())
-    first.write_bytes(first.read_bytes()[:600])
+    first.write_bytes(first.read_bytes()[:end])
     for path in () if others else rest:
         path.unlink()
     return folder
@@ -106,6 +106,9 @@ FAULTS = {
         "slices lie 2 to 4 mm apart, one is missing or doubled after 1.2.3_097.dcm",
     ),
     "a slice is cut": (lambda t: cut_slice(t / "series"), "1.2.3_094.dcm: not a readable DICOM slice, cut short"),
+    "the end of a slice is cut": (
+        lambda t: cut_slice(t / "series", end=-1), "1.2.3_094.dcm: not a readable DICOM slice, cut short"
+    ),
     "the only slice is cut": (
         lambda t: cut_slice(t / "series", others=False), "1.2.3_094.dcm: not a readable DICOM slice, cut short"
     ),
@@ -126,7 +129,7 @@ FAULTS = {
     "frames with a gap": (lambda t: frames(t / "a.dcm", PLACES[:2] + PLACES[3:]), "apart, one is .* after frame 2"),
     "a file of frames that is cut": (lambda t: cut_frames(t / "a.dcm"), "a.dcm: not a readable DICOM slice, cut short"),
     "fewer places than frames": (
-        lambda t: write_frames(t / "a.dcm", ARRAY, PLACES[:1]), "6 frames but 1 places .0020,0032."
+        lambda t: write_frames(t / "a.dcm", ARRAY, PLACES[:1]), "of 6 frames 1 state a place .0020,0032."
     ),
 }  # fmt: skip
 
