@@ -186,14 +186,16 @@ def stated_preparation(path: Path) -> Optional[Preparation]:
 
 def stated_orientation(paths: Sequence[Path]) -> Optional[str]:
     """How the scans of these training files lay in their own files, "LPS", where all state it and all lay alike."""
-    found = set()
-    for path in paths:
-        geometry = None
-        if Path(path).suffix == ".h5":
-            with h5py.File(path, "r") as file:
-                geometry = Geometry.from_attributes(file.attrs, "scan")
-        found.add(geometry and geometry.orientation)
+    found = {geometry and geometry.orientation for geometry in map(scan_geometry, paths)}
     return found.pop() if len(found) == 1 else None
+
+
+def scan_geometry(path: Path) -> Optional[Geometry]:
+    """Where the scan of which this file was made had its voxels, where the file states it."""
+    if Path(path).suffix != ".h5":
+        return None
+    with h5py.File(path, "r") as file:
+        return Geometry.from_attributes(file.attrs, "scan")
 
 
 def read_case(

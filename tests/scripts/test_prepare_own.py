@@ -11,6 +11,7 @@ from dataloaders.geometry import Geometry
 from dataloaders.reading import read_case, read_list
 from dataloaders.scans.files import read_scan, write_label, write_scan
 from dataloaders.scans.preparation import restore
+from scripts import check_dataset
 from scripts.make_phantom import draw_geometry, make_scans
 from scripts.prepare import main
 
@@ -295,6 +296,9 @@ def test_scans_of_a_tilted_gantry_are_prepared_as_they_are_stored(tmp_path, sour
         stated = Geometry.from_attributes(file.attrs, "scan")
         assert np.array_equal(file["label"], arrays("p2")[1][0] if file["label"].ndim == 2 else arrays("p2")[1])
     assert stated.tilted and stated.distance(TILTED) < 1e-4
+    page = ["--out", str(tmp_path / "page.html"), "--root_path", str(tmp_path / "Mine")]
+    check_dataset.main(["--name", "Mine", *page])
+    assert "files of a tilted gantry, their axes are not at right angles: " in capsys.readouterr().out
     describe(source, orientation=None, spacing=3.0)
     assert run(source, tmp_path / "other") == 2
     assert "the preparation resamples it; resample it to a straight grid" in capsys.readouterr().err
