@@ -244,8 +244,8 @@ def _notes(info: DatasetInfo, root: Path, lists: Sequence[CheckedList]) -> Itera
             yield Finding(checked.path, what, note=True)
         tilted = [entry for entry, fact in checked.facts.items() if fact.tilted]
         if tilted:
-            what = f"{len(tilted)} files of a tilted gantry, their axes are not at right angles: "
-            what += f"{summarise_entries(tilted)}; distances in mm are along these axes"
+            what = f"{len(tilted)} files come from scans of a tilted gantry: "
+            what += f"{summarise_entries(tilted)}; distances in mm follow their sheared axes"
             yield Finding(checked.path, what, note=True)
     listed = {file for checked in lists for file in checked.files.values()}
     patterns = {template.replace("{id}", "*") for template in (*info.slice_paths, *info.volume_paths)}

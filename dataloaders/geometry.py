@@ -1,4 +1,4 @@
-"""Where the voxels of a scan lie. NumPy alone."""
+"""The geometry of a scan: size, spacing, origin and direction of its voxel grid. NumPy only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Geometry:
 
     @classmethod
     def from_affine(cls, size: Sequence[int], affine: np.ndarray) -> Geometry:
-        """From a 4x4 matrix that leads from voxel indices to places in mm; its columns need not be orthogonal."""
+        """From the 4x4 affine from voxel indices to mm; its columns need not be orthogonal."""
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
         direction = affine[:3, :3] / np.where(spacing > 0, spacing, 1)
         values = (np.asarray(size), spacing, affine[:3, 3], direction.ravel())
@@ -31,7 +31,7 @@ class Geometry:
 
     @property
     def affine(self) -> np.ndarray:
-        """The 4x4 matrix that leads from voxel indices to places in mm."""
+        """The 4x4 affine from voxel indices to mm."""
         affine = np.eye(4)
         affine[:3, :3] = np.reshape(self.direction, (3, 3)) * self.spacing
         affine[:3, 3] = self.origin
@@ -39,18 +39,18 @@ class Geometry:
 
     @property
     def voxel_ml(self) -> float:
-        """The volume of a voxel in millilitres, right for sheared axes too."""
+        """The volume of a voxel in millilitres, also of a sheared grid."""
         return float(abs(np.linalg.det(self.affine))) / 1000
 
     @property
     def shear(self) -> float:
-        """By how many degrees two axes at most miss the right angle: 0 but for rounded numbers or a tilted gantry."""
+        """The largest deviation from a right angle between two axes, in degrees."""
         cosines = np.reshape(self.direction, (3, 3))
         return float(np.degrees(np.arcsin(min(1.0, np.abs(np.triu(cosines.T @ cosines, 1)).max()))))
 
     @property
     def tilted(self) -> bool:
-        """Whether the axes are so far from right angles that a step along one is visibly not what it seems."""
+        """Whether the grid is visibly sheared, as under a tilted gantry, and not just by rounding."""
         return self.shear > 1
 
     def attributes(self, prefix: str) -> dict:
@@ -93,9 +93,9 @@ class Geometry:
         return Geometry(self.size, self.spacing, tuple(map(float, origin)), tuple(map(float, direction.flat)))
 
     def turned(self, orientation: str) -> Tuple[Geometry, Tuple[int, ...], str]:
-        """The same grid with its axes in the order and direction of `orientation`, such as "LPS".
+        """The same grid with its axes permuted and flipped to `orientation`, such as "LPS".
 
-        With it the axis of this grid that each of the new ones is, and those of the new ones that were flipped ("xy").
+        Also returns, for each new axis, the old axis it was, and the new axes that were flipped ("xy").
         """
         own = self.orientation
         order = tuple(own.find(letter) if letter in own else own.find(OPPOSITE[letter]) for letter in orientation)

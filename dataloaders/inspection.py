@@ -28,7 +28,7 @@ class Facts(NamedTuple):
     has_label: bool = True
     negative: bool = False  # some labels are below zero
     spacing: Optional[Tuple[float, ...]] = None  # mm
-    tilted: bool = False  # the scan's axes, and with them the file's, are not at right angles
+    tilted: bool = False  # prepared from a scan of a tilted gantry
     hashes: Tuple[bytes, ...] = ()  # of each slice of a 2-D dataset, of a whole 3-D volume; b"" for a constant image
     planes: Tuple[Tuple[str, np.ndarray, np.ndarray], ...] = ()  # to be drawn: name, image and label, both (H, W)
 
@@ -101,7 +101,7 @@ def _spacing(path: Path) -> tuple[Optional[tuple[float, ...]], list[str]]:
 
 
 def _tilted(path: Path) -> bool:
-    """Whether the file states that its scan was of a tilted gantry."""
+    """Whether the file states that its scan had sheared axes."""
     try:
         geometry = scan_geometry(path)
     except (KeyError, TypeError, ValueError):

@@ -191,7 +191,7 @@ def stated_orientation(paths: Sequence[Path]) -> Optional[str]:
 
 
 def scan_geometry(path: Path) -> Optional[Geometry]:
-    """Where the scan of which this file was made had its voxels, where the file states it."""
+    """The geometry of the scan that this file was prepared from, if it states one."""
     if Path(path).suffix != ".h5":
         return None
     with h5py.File(path, "r") as file:

@@ -1,4 +1,4 @@
-"""What SimpleITK does not say of DICOM files: which hold slices, what is wrong with one, where frames lie."""
+"""What SimpleITK does not report about DICOM files: which hold slices, what is wrong, the positions of frames."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ import numpy as np
 
 from dataloaders.errors import InputError
 
-PLACE, TURN, SIZE, FRAMES, SCALE = "0020|0032", "0020|0037", "0028|0030", "0028|0008", ("0028|1052", "0028|1053")
-PIXELS = b"\xe0\x7f\x10\x00"  # the tag before them
+POSITION, ORIENTATION, SPACING, FRAMES, RESCALE = (
+    "0020|0032",
+    "0020|0037",
+    "0028|0030",
+    "0028|0008",
+    ("0028|1052", "0028|1053"),
+)
+PIXELS = b"\xe0\x7f\x10\x00"  # the tag of the pixel data
 # SOP classes without pixels: DICOMDIR, then spectra, waveforms, presentation states, registrations, reports, documents,
 # protocols, structure sets and plans.
 _WITHOUT_PIXELS = re.compile(
@@ -23,9 +29,9 @@ _WITHOUT_PIXELS = re.compile(
 
 
 def elements(content: bytes, tag: str) -> list[str]:
-    """The texts of all elements with a tag ("0020|0032"), those in sequences too, in the order of a DICOM file.
+    """The text values of all elements with a tag such as "0020|0032", in file order, those in sequences included.
 
-    Of little-endian files, which almost all are.
+    Only little-endian files are understood; almost all are.
     """
     mark = struct.pack("<2H", *(int(part, 16) for part in tag.split("|")))
     found = []
@@ -38,12 +44,12 @@ def elements(content: bytes, tag: str) -> list[str]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is a DICOM one, by its name or its mark."""
+    """Whether a file is DICOM, by its name or its preamble."""
     return path.is_file() and (path.suffix.lower() == ".dcm" or _start(path, 132)[128:] == b"DICM")
 
 
 def _start(path: Path, size: int = 2**16) -> bytes:
-    """The first bytes of a file, in which it says what it is; none where it cannot be read."""
+    """The first bytes of a file, empty if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read(size)
@@ -52,7 +58,7 @@ def _start(path: Path, size: int = 2**16) -> bytes:
 
 
 def has_pixels(path: Path) -> bool:
-    """Whether a DICOM file is of a kind that holds pixels: no plan, structure set, report or DICOMDIR."""
+    """Whether the SOP class of a DICOM file has pixels: False for plans, structure sets, reports and DICOMDIR."""
     kinds = elements(_start(path), "0002|0002") or elements(_start(path), "0008|0016")
     return not (kinds and _WITHOUT_PIXELS.match(kinds[0]))
 
@@ -63,13 +69,13 @@ def is_multi_frame(path: Path) -> bool:
 
 
 def is_cut(path: Path) -> bool:
-    """Whether a file ends before its pixels do, of which SimpleITK 2.2 says nothing."""
+    """Whether a file ends before its pixel data does, which SimpleITK 2.2 does not report."""
     content = _start(path, -1)
     tag = content.find(PIXELS)
-    while tag >= 0:  # of a small icon, too
+    while tag >= 0:  # an icon has its own pixel data
         start = tag + (12 if content[tag + 4 : tag + 8] in (b"OW\0\0", b"OB\0\0") else 8)
         length = int.from_bytes(content[start - 4 : start], "little")
-        if length == 2**32 - 1:  # not stated, the pixels are packed
+        if length == 2**32 - 1:  # unknown: compressed pixel data
             return False
         if start + length > len(content):
             return True
@@ -78,21 +84,21 @@ def is_cut(path: Path) -> bool:
 
 
 def fault(path: Path) -> InputError:
-    """What is wrong with a DICOM file from which SimpleITK reads no pixels."""
+    """The error for a DICOM file that SimpleITK cannot read."""
     if has_pixels(path):
         return InputError(f"{path}: not a readable DICOM slice, cut short or damaged; copy or download it again")
-    return InputError(f"{path}: a DICOM object without pixels (plan, structure set, report, ...), a scan has slices")
+    return InputError(f"{path}: a DICOM object without pixels (plan, structure set, report, ...), not a scan")
 
 
-def placeless(path: Path) -> InputError:
-    """What is wrong with a picture that was stored without the place of its slice."""
-    return InputError(f"{path}: states no place (0020,0032), like a screenshot or a secondary capture; slices do")
+def without_position(path: Path) -> InputError:
+    """The error for an image that does not state where in the body it is."""
+    return InputError(f"{path}: no image position (0020,0032), so a screenshot or secondary capture; remove it")
 
 
 def series_slices(folder: Path) -> list[Path]:
-    """The files with slices in this folder or the one at some depth in it that has any; archives export them deep down.
+    """The files with slices, in this folder or in the only one below it that has any, as archives export them.
 
-    Objects without pixels beside them do not count. Raises InputError where there is no slice, or in several folders.
+    Objects without pixels are skipped. Raises InputError if there are no slices, or slices in several folders.
     """
     files = [path for path in map(Path, _walk(folder)) if is_dicom(path)]
     slices = [path for path in files if has_pixels(path)]
@@ -109,15 +115,15 @@ def _walk(folder: Path):
 
 
 def stack(
-    path: Path, pixel: Sequence[float], turn: str, places: Sequence[str], names: Sequence[str]
+    path: Path, pixel: Sequence[float], orientation: str, positions: Sequence[str], names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where slices with pixels of this size (x, y) in mm lie: their 4x4 matrix, and their order along their normal.
+    """The 4x4 affine of a stack of slices in mm, and the order of the slices along their normal.
 
-    turn, places: image orientation and positions as DICOM states them; names: of the slices. The third axis leads from
-    slice to slice, also where a tilted gantry makes that no right angle. Raises InputError where the distance changes.
+    pixel: size in x and y, mm; orientation, positions: as DICOM states them; names: of the slices. The third
+    axis leads from slice to slice, oblique under a tilted gantry. Raises InputError if the distances vary.
     """
-    row, column = np.reshape(numbers(turn), (2, 3))
-    points = np.array([numbers(place) for place in places])
+    row, column = np.reshape(numbers(orientation), (2, 3))
+    points = np.array([numbers(position) for position in positions])
     order = np.argsort(points @ np.cross(row, column), kind="stable")
     steps = np.diff(points[order], axis=0)
     gaps = np.linalg.norm(steps, axis=1)
@@ -133,9 +139,9 @@ def stack(
 
 
 def stack_frames(path: Path) -> Optional[tuple[np.ndarray, np.ndarray]]:
-    """The matrix and the order of the frames in a multi-frame file, None for any other.
+    """The affine and the order of the frames in a multi-frame file, None for a single-frame file.
 
-    Raises InputError where it does not state one place for each frame, or not one orientation, size and scale for all.
+    Raises InputError unless each frame has a position and all share one orientation, pixel size and rescale slope.
     """
     content = path.read_bytes()
     count = next((int(text) for text in elements(content, FRAMES) if text.isdigit()), 1)
@@ -143,17 +149,21 @@ def stack_frames(path: Path) -> Optional[tuple[np.ndarray, np.ndarray]]:
         return None
     if PIXELS not in content:
         raise fault(path)
-    places, turns, sizes = (elements(content, tag) for tag in (PLACE, TURN, SIZE))
-    if not (len(places) == count and turns and sizes):
+    positions, orientations, sizes = (elements(content, tag) for tag in (POSITION, ORIENTATION, SPACING))
+    if not (len(positions) == count and orientations and sizes):
         raise InputError(
-            f"{path}: of {count} frames {len(places)} state a place (0020,0032), a scan's all do; "
+            f"{path}: {len(positions)} image positions (0020,0032) for {count} frames; "
             "export it as single slices, or as enhanced multi-frame"
         )
-    if max(len({*texts}) for texts in (turns, sizes, *(elements(content, tag) for tag in SCALE))) > 1:
-        raise InputError(f"{path}: its frames differ in orientation, pixel size or scale; export one stack of slices")
-    return stack(path, numbers(sizes[0])[::-1], turns[0], places, [f"frame {index + 1}" for index in range(count)])
+    if max(len({*texts}) for texts in (orientations, sizes, *(elements(content, tag) for tag in RESCALE))) > 1:
+        raise InputError(
+            f"{path}: its frames differ in orientation, pixel size or rescale slope; export one stack of slices"
+        )
+    return stack(
+        path, numbers(sizes[0])[::-1], orientations[0], positions, [f"frame {index + 1}" for index in range(count)]
+    )
 
 
 def numbers(text: str) -> list[float]:
-    """The values of an element."""
+    """The values of a numeric element."""
     return [float(value) for value in text.split("\\")]

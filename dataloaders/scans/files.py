@@ -1,7 +1,7 @@
-"""Scan files: NIfTI by nibabel; NRRD, MetaImage and DICOM by SimpleITK, which resamples too. Imported where needed.
+"""Scan files: NIfTI through nibabel; NRRD, MetaImage and DICOM through SimpleITK, which also resamples.
 
-What the two let pass in silence is checked: the checksum of packed files, NaN, DICOM slices that cannot be read and are
-left out, gaps between slices. All errors are InputError and name the file.
+Both are imported only when needed. What they accept silently is checked here: checksums of compressed files, NaN, DICOM
+slices that were skipped because they cannot be read, gaps between slices. All errors are InputError and name the file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NIFTI = (".nii", ".nii.gz", *PAIR)
 INTERPOLATIONS = {"nearest": "sitkNearestNeighbor", "linear": "sitkLinear", "bspline": "sitkBSpline"}
 UNITS = {"meter": 1e3, "micron": 1e-3}  # in mm
 TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from NIfTI's frame (mm to the right, front and head) and back
-PLACE_FIELDS = (  # of a NIfTI header
+GEOMETRY_FIELDS = (  # of a NIfTI header
     "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
     "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
 )  # fmt: skip
@@ -46,7 +46,7 @@ def scan_suffix(path: Path, suffixes: Sequence[str] = SUFFIXES) -> str:
 
 
 def scan_files(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> List[Path]:
-    """The files in a folder that are scans, by name: of .hdr and .img the header, of DICOM files multi-frame ones."""
+    """The files in a folder that are scans, sorted: headers of pairs, of DICOM multi-frame files only."""
     found = []
     for path in sorted(Path(folder).iterdir()):
         suffix = scan_suffix(path, suffixes).lower()
@@ -58,9 +58,9 @@ def scan_files(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> List[Path]:
 
 
 def nifti_files(path: Path) -> tuple[Path, Path]:
-    """The files with the header and the voxels of a NIfTI scan: `path` twice, or .hdr and .img, whichever it is.
+    """The header file and the voxel file of a NIfTI scan: `path` twice, or the .hdr and .img that `path` is one of.
 
-    Where one of the two is not there the other stands for it.
+    If one of the pair is missing the other is returned for both.
     """
     own = scan_suffix(path, PAIR)
     if not own:
@@ -74,7 +74,7 @@ def nifti_files(path: Path) -> tuple[Path, Path]:
 
 
 def scan_hash(path: Path) -> str:
-    """SHA-256 of what a scan is read from: a file, with the raw data beside its header, or all files in a folder."""
+    """SHA-256 of what a scan is read from: a file, including the voxel file of its header, or all files in a folder."""
     path = Path(path)
     files = {path, *nifti_files(path)}
     if path.is_dir():
@@ -109,18 +109,18 @@ def read_scan(path: Path) -> Scan:
     sizes = () if scan.header is None else scan.header["pixdim"][1:4]
     numbers = (*geometry.spacing, *geometry.origin, *geometry.direction, *sizes)
     if not all(map(math.isfinite, numbers)) or not geometry.voxel_ml > 0:
-        raise InputError(f"{path}: its geometry holds NaN or no size of a voxel, mend the header (spacing, affine)")
+        raise InputError(f"{path}: its geometry holds NaN or no size of a voxel, fix the header (spacing, affine)")
     if scan.array.dtype.kind == "f" and not np.isfinite(scan.array).all():
         count = int((~np.isfinite(scan.array)).sum())
-        raise InputError(f"{path}: {count} voxels are NaN or infinite, mend or leave out this scan")
+        raise InputError(f"{path}: {count} voxels are NaN or infinite, fix or remove this scan")
     return scan
 
 
 def write_scan(path: Path, array: np.ndarray, geometry: Geometry, header: Any = None) -> None:
     """Write an array (Z, Y, X) with its geometry as NIfTI, whole or not at all.
 
-    header: of the NIfTI scan on whose grid the array is. Its place is copied number by number: it may state two, and
-    viewers choose.
+    header: of the NIfTI scan whose grid this is. Its geometry fields are copied as they are: a header may hold two
+    affines, and viewers differ in which they use.
     """
     import nibabel
 
@@ -128,9 +128,9 @@ def write_scan(path: Path, array: np.ndarray, geometry: Geometry, header: Any = 
     own.set_data_dtype(array.dtype)
     own.set_data_shape(array.shape[::-1])
     own.set_sform(affine, code=1)
-    own.set_qform(affine, code=0 if geometry.tilted else 1)  # it has no room for a shear
+    own.set_qform(affine, code=0 if geometry.tilted else 1)  # a qform cannot express a shear
     own.set_xyzt_units("mm")
-    for field in PLACE_FIELDS if header is not None else ():
+    for field in GEOMETRY_FIELDS if header is not None else ():
         own[field] = header[field]
     with whole_file(path) as temporary:
         nibabel.save(nibabel.Nifti1Image(array.T, None, own), temporary)
@@ -169,7 +169,7 @@ def _check_axes(path: Path, axes: Sequence[int], values: int) -> None:
 
 
 def _read_nifti(path: Path) -> Scan:
-    """NIfTI-1 or NIfTI-2 in one file or two, packed or not, whatever the name says."""
+    """NIfTI-1 or NIfTI-2, in one file or two, compressed or not whatever the suffix says."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
@@ -180,7 +180,7 @@ def _read_nifti(path: Path) -> Scan:
     if scan_suffix(path, PAIR):
         kinds = (nibabel.Nifti1Pair, nibabel.Nifti2Pair)
         if header_file == voxel_file:
-            raise InputError(f"{path}: half a scan, a .hdr and an .img file of one name belong together; add the other")
+            raise InputError(f"{path}: half of a .hdr/.img pair; put the other file next to it")
     try:
         start, voxels = _unpacked(header_file), _unpacked(voxel_file)
         kind = next((kind for kind in kinds if kind.header_class.may_contain_header(start)), None)
@@ -212,7 +212,7 @@ def _read_nifti(path: Path) -> Scan:
 
 
 def _unpacked(path: Path) -> bytes:
-    """A file's content, unpacked where it is packed, to the checksum at its end."""
+    """A file's content, decompressed to the checksum at its end if it is gzip."""
     content = path.read_bytes()
     return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
 
@@ -274,7 +274,7 @@ def _read_itk(path: Path) -> Scan:
 
 
 def _read_dicom(path: Path) -> Scan:
-    """The slices of the one DICOM series in a folder, or the frames of one file, in order of their place."""
+    """The slices of the one DICOM series in a folder, or the frames of one file, in order of position."""
     slices = dicom.series_slices(path) if path.is_dir() else [path]
     for file in filter(dicom.is_cut, slices):
         raise dicom.fault(file)
@@ -292,11 +292,11 @@ def _read_dicom(path: Path) -> Scan:
         affine, order = frames
         return Scan(scan.array[order], Geometry.from_affine(scan.geometry.size, affine), path)
     if image.GetDepth() > 1:
-        raise InputError(f"{slices[0]}: frames in an encoding whose places are not read, export it as single slices")
+        raise InputError(f"{slices[0]}: multi-frame in an encoding that is not supported; export it as single slices")
     if path.is_file():
-        raise InputError(f"{path}: one DICOM slice, give the folder of its series")
-    if not image.HasMetaDataKey(dicom.PLACE):
-        raise dicom.placeless(slices[0])
+        raise InputError(f"{path}: a single DICOM slice; give the folder of its series")
+    if not image.HasMetaDataKey(dicom.POSITION):
+        raise dicom.without_position(slices[0])
     return scan
 
 
@@ -320,10 +320,12 @@ def _read_series(path: Path, slices: Sequence[Path]) -> Scan:
             image = reader.Execute()
         _check_axes(path, image.GetSize(), image.GetNumberOfComponentsPerPixel())
         for index, name in enumerate(names):
-            if not reader.HasMetaDataKey(index, dicom.PLACE):
-                raise dicom.placeless(Path(folder, name))
-        places = [reader.GetMetaData(index, dicom.PLACE) for index in range(len(names))]
-        affine, order = dicom.stack(path, image.GetSpacing(), reader.GetMetaData(0, dicom.TURN), places, names)
+            if not reader.HasMetaDataKey(index, dicom.POSITION):
+                raise dicom.without_position(Path(folder, name))
+        positions = [reader.GetMetaData(index, dicom.POSITION) for index in range(len(names))]
+        affine, order = dicom.stack(
+            path, image.GetSpacing(), reader.GetMetaData(0, dicom.ORIENTATION), positions, names
+        )
     except InputError:
         raise
     except (RuntimeError, ValueError) as error:

@@ -41,14 +41,14 @@ def prepare(
     crop: the part to keep, (start, stop) along each axis of the array, where there is no label to crop around. Without
     either nothing is cropped, and a z-score "of the crop" is that of the whole scan.
     Raises InputError for a label of another grid, with other values or, where it is to be cropped around, empty, and
-    for a scan of a tilted gantry that is to be resampled or turned.
+    for a scan of a tilted gantry that would be resampled or turned.
     """
     read = scan.geometry
     if read.tilted and (preparation.spacing or preparation.orientation):
         step = "resamples it" if preparation.spacing else f"turns it to {preparation.orientation}"
         raise InputError(
             f"{scan.path}: its axes are {read.shear:.1f} degrees off the right angle (a tilted gantry), and the "
-            f"preparation {step}; resample it to a straight grid in a viewer first, its label likewise"
+            f"preparation {step}; resample it and its label to a straight grid in a viewer first"
         )
     if label is not None:
         check_same_grid(scan, label)

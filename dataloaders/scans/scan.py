@@ -1,4 +1,4 @@
-"""A scan in memory: its voxels and where they lie; turned, flipped, compared. NumPy alone."""
+"""A scan in memory: voxels and geometry; reoriented, flipped, compared. NumPy only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataloaders.geometry import Geometry
 
 @dataclass(frozen=True)
 class Scan:
-    """The voxels of one scan in SimpleITK's array order (Z, Y, X), where they lie, and the file or folder read."""
+    """The voxels of one scan in SimpleITK's array order (Z, Y, X), their geometry, and the file or folder read."""
 
     array: np.ndarray
     geometry: Geometry

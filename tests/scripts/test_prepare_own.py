@@ -288,7 +288,7 @@ def test_scans_of_a_tilted_gantry_are_prepared_as_they_are_stored(tmp_path, sour
             write_label(source / "labels" / f"{name}.nii.gz", arrays(name)[1], TILTED)
     assert run(source, tmp_path) == 2
     error = capsys.readouterr().err
-    assert "the preparation turns it to LPS; resample it to a straight grid in a viewer first" in error
+    assert "the preparation turns it to LPS; resample it and its label to a straight grid in a" in error
     assert error.count("\n") == error.count("error: ") == len(NAMES)
     describe(source, orientation=None)
     assert run(source, tmp_path) == 0
@@ -298,10 +298,10 @@ def test_scans_of_a_tilted_gantry_are_prepared_as_they_are_stored(tmp_path, sour
     assert stated.tilted and stated.distance(TILTED) < 1e-4
     page = ["--out", str(tmp_path / "page.html"), "--root_path", str(tmp_path / "Mine")]
     check_dataset.main(["--name", "Mine", *page])
-    assert "files of a tilted gantry, their axes are not at right angles: " in capsys.readouterr().out
+    assert "files come from scans of a tilted gantry: " in capsys.readouterr().out
     describe(source, orientation=None, spacing=3.0)
     assert run(source, tmp_path / "other") == 2
-    assert "the preparation resamples it; resample it to a straight grid" in capsys.readouterr().err
+    assert "the preparation resamples it; resample it and its label to a straight grid" in capsys.readouterr().err
 
 
 FAULTS = {

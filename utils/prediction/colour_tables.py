@@ -1,4 +1,4 @@
-"""What a viewer needs to name and colour the classes of label maps, in the colours of the figures."""
+"""Names and colours of the classes for viewers of label maps, the same colours as in the figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ITK_SNAP, SLICER = "labels_itksnap.txt", "labels_slicer.ctbl"
 
 
 def write_colour_tables(folder: Path, classes: Sequence[str]) -> None:
-    """ITK-SNAP's label descriptions and 3D Slicer's colour table, where they are not in the folder yet."""
+    """Write ITK-SNAP's label descriptions and 3D Slicer's colour table, unless the folder has them."""
     rows = []  # value, red, green, blue, name
     for value, name in enumerate(classes, 1):
         colour = class_colour(value)

@@ -123,7 +123,7 @@ def predict_file(model: Model, folder: PredictionFolder, name: str, path: Path, 
     if scan.geometry.tilted:
         print(
             f"WARNING: {path}: its axes are {scan.geometry.shear:.1f} degrees off the right angle (a tilted gantry); "
-            "predicted on its own grid, distances along its axes are not at right angles"
+            "predicted on its own grid; distances in mm follow the sheared axes"
         )
     prediction = predict_scan(model, scan, save_probabilities)
     volumes = volumes_ml(prediction.label, scan.geometry, model.info.num_classes)

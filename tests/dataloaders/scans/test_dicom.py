@@ -116,11 +116,11 @@ FAULTS = {
     "structures": (lambda t: alone(t / "in" / "IM1", STRUCTURES), "IM1: a DICOM object without pixels"),
     "a plan by itself": (lambda t: alone(t / "a.dcm", PLAN) / "a.dcm", "a.dcm: a DICOM object without pixels"),
     "no DICOM inside": (lambda t: (t / "a.dcm").write_bytes(b"hello") and t / "a.dcm", "a.dcm: not a readable DICOM"),
-    "a picture": (lambda t: picture(t / "a.dcm"), r"a.dcm: states no place .0020,0032."),
-    "pictures": (lambda t: picture(t / "a.dcm") and picture(t / "b.dcm"), r"[ab].dcm: states no place .0020,0032."),
+    "a picture": (lambda t: picture(t / "a.dcm"), r"a.dcm: no image position .0020,0032."),
+    "pictures": (lambda t: picture(t / "a.dcm") and picture(t / "b.dcm"), r"[ab].dcm: no image position .0020,0032."),
     "in colour": (lambda t: picture(t / "a.dcm", 3), "a.dcm: 3 values a voxel"),
     "one slice by itself": (
-        lambda t: sorted(write_slices(t / "series", ARRAY).iterdir())[0], "one DICOM slice, give the folder of its"
+        lambda t: sorted(write_slices(t / "series", ARRAY).iterdir())[0], "a single DICOM slice; give the folder of its"
     ),
     "frames without place": (
         lambda t: frames(t / "a.dcm", PLACES[:1] * 6), "slices lie 0 to 0 mm apart"
@@ -129,7 +129,7 @@ FAULTS = {
     "frames with a gap": (lambda t: frames(t / "a.dcm", PLACES[:2] + PLACES[3:]), "apart, one is .* after frame 2"),
     "a file of frames that is cut": (lambda t: cut_frames(t / "a.dcm"), "a.dcm: not a readable DICOM slice, cut short"),
     "fewer places than frames": (
-        lambda t: write_frames(t / "a.dcm", ARRAY, PLACES[:1]), "of 6 frames 1 state a place .0020,0032."
+        lambda t: write_frames(t / "a.dcm", ARRAY, PLACES[:1]), "1 image positions .0020,0032. for 6 frames"
     ),
 }  # fmt: skip
 
