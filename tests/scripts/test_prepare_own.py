@@ -1,11 +1,12 @@
 """From one's own scans, made here, to a prepared dataset: arrays by hand, geometry, resuming, faults."""
 
 import json
+import shutil
 
 import h5py
 import numpy as np
 import pytest
-from scan_files import write_itk, write_slices
+from scan_files import write_frames, write_itk, write_slices
 
 from dataloaders.geometry import Geometry
 from dataloaders.reading import read_case, read_list
@@ -253,13 +254,16 @@ def test_resampled_images_stay_in_range_and_labels_keep_their_volume(tmp_path):
 def test_a_dicom_folder_and_a_file_of_the_same_scan_give_the_same_arrays(tmp_path):
     for name in ("a", "b", "c"):
         image, label = arrays("a")
-        write_slices(tmp_path / "source/images" / name, image)
-        scan = read_scan(tmp_path / "source/images" / name)
+        path = write_slices(tmp_path / "source/images" / name, image)
+        if name == "b":  # an enhanced multi-frame file
+            shutil.rmtree(path)
+            path = write_frames(path.with_suffix(".dcm"), image, [(-10, -20, 2 * z) for z in range(len(image))])
+        scan = read_scan(path)
         write_label(tmp_path / "source/labels" / f"{name}.nii.gz", label, scan.geometry)
     describe(tmp_path / "source", dims=3, patch_size=[16, 16, 16])
     assert run(tmp_path / "source", tmp_path / "dicom") == 0
     for name in ("a", "b", "c"):
-        scan = read_scan(tmp_path / "source/images" / name)
+        scan = read_scan(next((tmp_path / "source/images").glob(f"{name}*")))
         write_scan(tmp_path / "copy/images" / f"{name}.nii.gz", scan.array, scan.geometry)
     (tmp_path / "source/labels").rename(tmp_path / "copy/labels")
     describe(tmp_path / "copy", dims=3, patch_size=[16, 16, 16])
