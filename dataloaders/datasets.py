@@ -8,51 +8,17 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Mapping, Optional, Sequence, Tuple, Union
+from typing import Optional, Sequence, Tuple
 
 from dataloaders.errors import InputError
+from dataloaders.info import DatasetInfo, Preparation
 from dataloaders.own_datasets import DESCRIPTION, OwnDataset, read_own_dataset
-from dataloaders.preparation import Preparation
-
-# What one value of --labelnum stands for: a number of cases at the list's head, their names, or None for all.
-Protocol = Union[int, Tuple[str, ...], None]
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """One dataset. Templates are relative to the dataset's folder, tried in order; `{id}` is a list's entry."""
-
-    name: str
-    dims: int  # 2: trained on slices, tested on volumes (Z, H, W); 3: volumes throughout
-    classes: Tuple[str, ...]  # foreground, in label order: classes[0] is label 1
-    patch_size: Tuple[int, ...]  # voxels, in array axis order
-    folders: Tuple[str, ...]  # spellings of the dataset's folder under DATASET_HOME
-    volume_paths: Tuple[str, ...]
-    protocols: Mapping[int, Protocol]  # --labelnum -> labelled cases
-    labelnum_unit: str  # what --labelnum counts: "per cent" or "volumes"; "" where there is none
-    slice_paths: Tuple[str, ...] = ()
-    stride: Tuple[int, int] = (0, 0)  # of the sliding window, in the first two axes and in the last; 3-D
-    rot_flip: bool = False  # training patches are turned and flipped in the first two axes; 3-D
-    any_labelnum: bool = False  # other numbers are accepted as so many volumes at the list's head
-    train_lists: Tuple[str, ...] = ("train.list",)
-    val_lists: Tuple[str, ...] = ("val.list",)
-    test_lists: Tuple[str, ...] = ("test.list",)
-    expected: Mapping[str, int] = field(default_factory=dict)  # entries of the published lists
-    labelled_slices: Mapping[int, int] = field(default_factory=dict)  # --labelnum -> slices in the published list; 2-D
-    known_copies: Tuple[Tuple[str, ...], ...] = ()  # cases whose images are the same in the published data
-    preparation: Optional[Preparation] = None  # of an own dataset's scans; of the published ones: preparation.py
-    patient: Optional[str] = None  # the expression by which a custom dataset tells patients apart, if it has one
-
-    @property
-    def num_classes(self) -> int:
-        """Classes with the background."""
-        return len(self.classes) + 1
-
 
 _SLICE_PATHS = ("data/slices/{id}.h5", "data/{id}.h5", "slices/{id}.h5")
 _SLICE_LISTS = ("train_slices.list", "train.list")
+_CT_WINDOW = (-125.0, 275.0)  # HU
+_BTCV_ORGANS = {8: 1, 4: 2, 3: 3, 2: 4, 6: 5, 11: 6, 1: 7, 7: 8}  # TransUNet's eight of BTCV's thirteen
 _SYNAPSE_5 = ("case0030",)
 _SYNAPSE_10 = _SYNAPSE_5 + ("case0023",)
 _SYNAPSE_20 = _SYNAPSE_10 + ("case0005", "case0033")
@@ -74,6 +40,7 @@ DATASETS = {
             expected={"train": 1312, "val": 20, "test": 40},
             labelled_slices={1: 32, 5: 68, 10: 136, 20: 256, 30: 396, 40: 512, 50: 664, 100: 1312},
             known_copies=(("patient074", "patient076"),),  # one scan, annotated twice; both train
+            preparation=Preparation("ACDC", ((0, 0), (1, 1), (2, 2), (3, 3)), min_max=True),
         ),
         DatasetInfo(
             name="Synapse",
@@ -89,6 +56,9 @@ DATASETS = {
             protocols={5: _SYNAPSE_5, 10: _SYNAPSE_10, 20: _SYNAPSE_20, 100: None},
             expected={"train": 2211, "test": 12},
             labelled_slices={5: 153, 10: 249, 20: 470, 100: 2211},
+            preparation=Preparation(
+                "Synapse", tuple((o, _BTCV_ORGANS.get(o, 0)) for o in range(14)), window=_CT_WINDOW, axes="zxy"
+            ),
         ),
         DatasetInfo(
             name="LA",
@@ -108,6 +78,9 @@ DATASETS = {
             protocols={4: 4, 8: 8, 16: 16},
             any_labelnum=True,
             expected={"train": 80, "test": 20},
+            preparation=Preparation(
+                "LA", ((0, 0), (1, 1), (255, 1)), axes="xyz", least=(112, 112), margin=(10, 20), z_score="scan"
+            ),
         ),
         DatasetInfo(
             name="Pancreas",
@@ -121,6 +94,17 @@ DATASETS = {
             protocols={6: 6, 12: 12},
             any_labelnum=True,
             expected={"train": 62, "test": 20},
+            preparation=Preparation(
+                "Pancreas",
+                ((0, 0), (1, 1)),
+                orientation="LPS",
+                window=_CT_WINDOW,
+                spacing=1.0,
+                axes="xyz",
+                least=(96, 96),
+                margin=(25, 25),
+                z_score="crop",
+            ),  # fmt: skip
         ),
         DatasetInfo(
             name="IAN",
@@ -138,6 +122,7 @@ DATASETS = {
     )
 }
 ALIASES = {"Nurves": "IAN"}
+PREPARATIONS = {name: info.preparation for name, info in DATASETS.items() if info.preparation}
 
 
 def get_dataset(name: str, root_path: Optional[str] = None) -> DatasetInfo:

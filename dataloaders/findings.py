@@ -242,6 +242,11 @@ def _notes(info: DatasetInfo, root: Path, lists: Sequence[CheckedList]) -> Itera
         if negative:
             what = f"labels below 0 count as background in {len(negative)} files: {summarise_entries(negative)}"
             yield Finding(checked.path, what, note=True)
+        tilted = [entry for entry, fact in checked.facts.items() if fact.tilted]
+        if tilted:
+            what = f"{len(tilted)} files come from scans of a tilted gantry: "
+            what += f"{summarise_entries(tilted)}; distances in mm follow their sheared axes"
+            yield Finding(checked.path, what, note=True)
     listed = {file for checked in lists for file in checked.files.values()}
     patterns = {template.replace("{id}", "*") for template in (*info.slice_paths, *info.volume_paths)}
     unlisted = sorted({file for pattern in patterns for file in root.glob(pattern)} - listed)

@@ -10,7 +10,7 @@ import numpy as np
 
 from dataloaders.datasets import DatasetInfo
 from dataloaders.errors import InputError
-from dataloaders.reading import case_problems, drop_leading_axis, read_arrays, read_spacing
+from dataloaders.reading import case_problems, drop_leading_axis, read_arrays, read_spacing, scan_geometry
 from dataloaders.volumes import slice_name
 
 FEW_VOXELS = 5  # of a class for each labelled case, below which it is hardly shown
@@ -28,6 +28,7 @@ class Facts(NamedTuple):
     has_label: bool = True
     negative: bool = False  # some labels are below zero
     spacing: Optional[Tuple[float, ...]] = None  # mm
+    tilted: bool = False  # prepared from a scan of a tilted gantry
     hashes: Tuple[bytes, ...] = ()  # of each slice of a 2-D dataset, of a whole 3-D volume; b"" for a constant image
     planes: Tuple[Tuple[str, np.ndarray, np.ndarray], ...] = ()  # to be drawn: name, image and label, both (H, W)
 
@@ -45,7 +46,7 @@ def inspect(path: Path, info: DatasetInfo, dims: int, label_required: bool, draw
     problems = list(case_problems(arrays, dims, info.num_classes, label_required, info.dims == 2))
     image, label = arrays.get("image"), arrays.get("label")
     spacing, spacing_problems = (None, []) if image is None or path.suffix == ".npz" else _spacing(path)
-    facts = Facts(problems + spacing_problems, has_label=label is not None, spacing=spacing)
+    facts = Facts(problems + spacing_problems, has_label=label is not None, spacing=spacing, tilted=_tilted(path))
     if label is not None and label.dtype.kind in "fiub" and label.size:
         voxels = tuple(int(np.count_nonzero(label == index)) for index in range(1, info.num_classes))
         facts = facts._replace(voxels=voxels, negative=bool(label.min() < 0))
@@ -97,6 +98,15 @@ def _spacing(path: Path) -> tuple[Optional[tuple[float, ...]], list[str]]:
     if spacing is None or all(np.isfinite(value) and value > 0 for value in spacing):
         return spacing, []
     return None, ["the attribute 'spacing' must hold the voxel size in mm along each axis; mend or delete it"]
+
+
+def _tilted(path: Path) -> bool:
+    """Whether the file states that its scan had sheared axes."""
+    try:
+        geometry = scan_geometry(path)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return geometry is not None and geometry.tilted
 
 
 def _value_problems(image: np.ndarray, dims: int) -> list[str]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 from dataloaders.errors import InputError
-from dataloaders.preparation import Preparation
-from dataloaders.scans import SUFFIXES, Spacing
+from dataloaders.geometry import Spacing
+from dataloaders.info import SUFFIXES, Preparation
 
 DESCRIPTION = "dataset.json"
 KEYS = {  # what each key must be, as errors say it

@@ -17,6 +17,8 @@ import h5py
 import numpy as np
 
 from dataloaders.errors import InputError
+from dataloaders.geometry import Geometry
+from dataloaders.info import Preparation
 
 
 def read_list(path: Path, root: Optional[Path] = None, templates: Sequence[str] = ()) -> list[str]:
@@ -166,6 +168,34 @@ def stated_kind(root: Path, files: Iterable[Path]) -> str:
     with suppress(OSError, ValueError, AttributeError):
         stated.append(json.loads((root / "dataset.json").read_text()).get("kind"))
     return next((kind for kind in stated if isinstance(kind, str) and kind), "")
+
+
+def stated_preparation(path: Path) -> Optional[Preparation]:
+    """How scans became the array in this file, where it states it; raises InputError where that cannot be read."""
+    if Path(path).suffix != ".h5":
+        return None
+    with h5py.File(path, "r") as file:
+        stated = file.attrs.get("preparation")
+    if stated is None:
+        return None
+    try:
+        return Preparation.from_json(stated)
+    except InputError as error:
+        raise InputError(f"{path}: its attribute 'preparation' is {error}; prepare it again") from error
+
+
+def stated_orientation(paths: Sequence[Path]) -> Optional[str]:
+    """How the scans of these training files lay in their own files, "LPS", where all state it and all lay alike."""
+    found = {geometry and geometry.orientation for geometry in map(scan_geometry, paths)}
+    return found.pop() if len(found) == 1 else None
+
+
+def scan_geometry(path: Path) -> Optional[Geometry]:
+    """The geometry of the scan that this file was prepared from, if it states one."""
+    if Path(path).suffix != ".h5":
+        return None
+    with h5py.File(path, "r") as file:
+        return Geometry.from_attributes(file.attrs, "scan")
 
 
 def read_case(

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from dataloaders.datasets import (
     DATASETS,
+    PREPARATIONS,
     DatasetInfo,
     case_of,
     find_root,
@@ -22,9 +23,19 @@ from dataloaders.datasets import (
     volume_of,
 )
 from dataloaders.errors import InputError
+from dataloaders.info import Preparation
 from dataloaders.inspection import hardly_shown
-from dataloaders.preparation import Preparation, stated_orientation, stated_preparation
-from dataloaders.reading import image_axes, lacks_label, list_hash, read_list, resolve, resolve_all, stated_kind
+from dataloaders.reading import (
+    image_axes,
+    lacks_label,
+    list_hash,
+    read_list,
+    resolve,
+    resolve_all,
+    stated_kind,
+    stated_orientation,
+    stated_preparation,
+)
 from dataloaders.training_sets import PatchDataset, SliceDataset
 from dataloaders.volumes import VolumeDataset
 
@@ -136,7 +147,7 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
     hashes = {"train": train.sha256, "selection": selection_hash}
     return TrainingData(
         info, root, patch_size, train, labelled, unlabelled, names, selection, selection_rule, lists, hashes, summary,
-        stated_preparation(paths[0], info.name),
+        stated_preparation(paths[0]) or PREPARATIONS.get(info.name),
         stated_orientation(list(first_of.values())), kind,
     )  # fmt: skip
 

@@ -26,9 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run f
 
 from dataloaders.datasets import DATASETS, DatasetInfo, get_dataset
 from dataloaders.errors import InputError
+from dataloaders.geometry import Geometry
 from dataloaders.own_datasets import DESCRIPTION
-from dataloaders.preparation import from_axes
-from dataloaders.scans import Geometry, flip_array, write_label, write_scan
+from dataloaders.scans.files import write_label, write_scan
+from dataloaders.scans.preparation import from_axes
+from dataloaders.scans.scan import flip_array
 from dataloaders.seeding import generator
 from dataloaders.writing import write_h5, write_text
 from utils.cli import Parser, array_size, new_folder, not_negative, one_line_errors, positive, seed_number

@@ -20,9 +20,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-from dataloaders.datasets import get_dataset
-from dataloaders.preparation import PREPARATIONS, attributes, draw_margin, prepare
-from dataloaders.scans import Geometry, Scan
+from dataloaders.datasets import PREPARATIONS, get_dataset
+from dataloaders.geometry import Geometry
+from dataloaders.scans.preparation import attributes, draw_margin, prepare
+from dataloaders.scans.scan import Scan
 from dataloaders.seeding import generator
 from dataloaders.writing import write_h5, write_text
 from scripts.make_phantom import ANATOMY, ellipse, smooth_field

@@ -35,24 +35,23 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-from dataloaders.comparison import Difference, compare_case
-from dataloaders.datasets import DatasetInfo, case_of, get_dataset, own_info
-from dataloaders.downloads import WITHDRAWN, Source, find_cases, published_cases
+from dataloaders.datasets import PREPARATIONS, DatasetInfo, case_of, get_dataset, own_info
 from dataloaders.errors import InputError
+from dataloaders.info import Preparation
 from dataloaders.own_datasets import DESCRIPTION, read_own_dataset
-from dataloaders.own_scans import OwnScan, find_scans, labelled_patients, scan_table, split_scans
 from dataloaders.patient_names import describe_suspects, suspect_patients
-from dataloaders.preparation import (
-    FLIPS,
-    PREPARATIONS,
-    Preparation,
-    align_label,
-    attributes,
-    draw_margin,
-    prepare,
-)
 from dataloaders.reading import read_arrays, resolve
-from dataloaders.scans import read_scan, scan_hash
+from dataloaders.scans.comparison import Difference, compare_case
+from dataloaders.scans.custom_scans import (
+    OwnScan,
+    find_scans,
+    labelled_patients,
+    scan_table,
+    split_scans,
+)
+from dataloaders.scans.downloads import WITHDRAWN, Source, find_cases, published_cases
+from dataloaders.scans.files import read_scan, scan_hash
+from dataloaders.scans.preparation import FLIPS, align_label, attributes, draw_margin, prepare
 from dataloaders.writing import WriteError, write_h5, write_text
 from utils.cli import Parser, new_folder, not_negative, one_line_errors, seed_number, worker_count
 from utils.runs.lock import hold
@@ -182,9 +181,7 @@ def run_jobs(jobs: Sequence[Job], num_workers: int) -> List[str]:
 
 def _start_worker() -> None:
     """Workers share the cores by cases, not within one; they leave Ctrl-C to the parent and end when it was killed."""
-    import SimpleITK as sitk
-
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # ITK reads it when it is imported
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

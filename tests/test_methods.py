@@ -34,7 +34,7 @@ def test_displayed_mathematics_stands_in_blocks_of_its_own():
 
 
 def test_inline_mathematics_survives_markdown():
-    """No bar that splits a table's row, no single dollar, no escape that Markdown takes away."""
+    """No bar that would split a table's row, no dollar left open, no escape that Markdown takes away."""
     text = re.sub(r"```.*?```|`[^`\n]*`", "", METHODS, flags=re.S)
     assert all(line.count("$") % 2 == 0 for line in text.splitlines())
     inline = re.findall(r"\$([^$\n]+)\$", text)

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from dataloaders.scans import read_scan, reorient
+from dataloaders.scans.files import read_scan
+from dataloaders.scans.scan import reorient
 from networks import net_factory
 from scripts import check_dataset, make_tables, prepare
 from scripts.make_phantom import make_scans
 
-pytest.importorskip("SimpleITK", reason="scans are read and written by SimpleITK")
+pytest.importorskip("SimpleITK", reason="scans are read and resampled by SimpleITK")
+pytest.importorskip("nibabel", reason="NIfTI is read and written by nibabel")
 
 SMALL = "--num_workers 0 --val_interval 4 --max_iterations 4 --batch_size 4 --labeled_bs 2 --labeled_cases 2".split()
 

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from utils.prediction.predict.colour_tables import ITK_SNAP
 
 import test_2d
 import test_3d
@@ -190,7 +191,8 @@ def test_empty_predictions_are_counted_on_screen(tmp_path, phantoms, monkeypatch
 
 def test_a_runs_weights_are_all_that_a_new_scan_needs(runs, phantoms, root, tmp_path):
     """The same volumes as scans, without DATASET_HOME, in a process of their own: the same label maps."""
-    sitk = pytest.importorskip("SimpleITK", reason="scans are read and written by SimpleITK")
+    sitk = pytest.importorskip("SimpleITK", reason="the test reads the files that it is about")
+    pytest.importorskip("nibabel", reason="NIfTI is read and written by nibabel")
     run = runs / "seed_1"
     assert main(["--output_dir", str(run)]) == 0
     for path in (phantoms("ACDC") / "ACDC" / "data").glob("patient009*.h5"):
@@ -281,7 +283,8 @@ def test_published_rows_follow_below_a_line_of_their_own(runs, capsys):
 
 
 def test_label_maps_as_nifti_of_files_without_a_geometry(runs, capsys):
-    sitk = pytest.importorskip("SimpleITK", reason="scans are read and written by SimpleITK")
+    sitk = pytest.importorskip("SimpleITK", reason="the test reads the files that it is about")
+    pytest.importorskip("nibabel", reason="NIfTI is read and written by nibabel")
     run = runs / "seed_1"
     assert main(["--output_dir", str(runs), "--save_nifti"]) == 0
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("--save_nifti")]
@@ -292,6 +295,7 @@ def test_label_maps_as_nifti_of_files_without_a_geometry(runs, capsys):
             expected = file["prediction"][()]
         written = sitk.ReadImage(str(run / "test_last" / "nifti" / f"{path.stem}.nii.gz"))
         assert np.array_equal(sitk.GetArrayFromImage(written), expected) and written.GetSpacing() == (1, 1, 1)
+    assert '"Myo"' in (run / "test_last" / "nifti" / ITK_SNAP).read_text()
 
 
 def test_the_other_95hd_is_recorded_and_named(runs, phantoms, capsys):

@@ -37,7 +37,7 @@ def test_facts_of_a_volume(tmp_path):
     facts = inspect(path, ACDC, 3, True, True)
     assert facts.problems == [] and facts.shape == (2, 3, 4) and (facts.low, facts.high) == (0, 1)
     assert facts.voxels == (2, 0, 1) and facts.negative and facts.types == ("float64", "int8")
-    assert facts.spacing == (10, 1.5, 1.5)
+    assert facts.spacing == (10, 1.5, 1.5) and not facts.tilted
     assert facts.hashes == tuple(image_hash(plane.astype(np.float32)) for plane in image)
     assert len(facts.planes) == 2 and np.array_equal(facts.planes[1][2], [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 3]])
     assert inspect(path, ACDC, 3, True, False).planes == ()

@@ -9,17 +9,19 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from dicom import write_slices
+from scan_files import write_slices
 
-from dataloaders import downloads
 from dataloaders.datasets import DATASETS, labelled_cases
-from dataloaders.preparation import restore
+from dataloaders.geometry import Geometry
 from dataloaders.reading import read_case, read_list, read_spacing, resolve_all
-from dataloaders.scans import Geometry, read_scan
+from dataloaders.scans import downloads
+from dataloaders.scans.files import read_scan
+from dataloaders.scans.preparation import restore
 from scripts.make_phantom import write_case
 from scripts.prepare import main
 
-sitk = pytest.importorskip("SimpleITK", reason="scans are read and written by SimpleITK")
+sitk = pytest.importorskip("SimpleITK", reason="scans are read and resampled by SimpleITK")
+pytest.importorskip("nibabel", reason="NIfTI is read and written by nibabel")
 
 
 def write(path, array, spacing=(1.5, 1.5, 5.0), direction=None):

@@ -1,21 +1,26 @@
 """From one's own scans, made here, to a prepared dataset: arrays by hand, geometry, resuming, faults."""
 
 import json
+import shutil
 
 import h5py
 import numpy as np
 import pytest
-from dicom import write_slices
+from scan_files import write_frames, write_itk, write_slices
 
-from dataloaders.preparation import restore
+from dataloaders.geometry import Geometry
 from dataloaders.reading import read_case, read_list
-from dataloaders.scans import Geometry, read_scan, write_label, write_scan
+from dataloaders.scans.files import read_scan, write_label, write_scan
+from dataloaders.scans.preparation import restore
+from scripts import check_dataset
 from scripts.make_phantom import draw_geometry, make_scans
 from scripts.prepare import main
 
-pytest.importorskip("SimpleITK", reason="scans are read and written by SimpleITK")
+pytest.importorskip("SimpleITK", reason="scans are read and resampled by SimpleITK")
+pytest.importorskip("nibabel", reason="NIfTI is read and written by nibabel")
 
 PLAIN = Geometry((10, 8, 3), (1.5, 1.5, 5.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+TILTED = Geometry(PLAIN.size, PLAIN.spacing, PLAIN.origin, (1, 0, 0, 0, 1, 0.2**0.5, 0, 0, 0.8**0.5))
 NAMES = ("p1_frame01", "p1_frame02", "p2", "p3", "p4")  # p4 has no label
 
 
@@ -212,7 +217,7 @@ def test_oblique_scans_stored_either_way_lie_alike(tmp_path, dims):
         geometry = draw_geometry(rng, image.shape[::-1], 3.0)
         ways = (1, image, label, geometry), (2, image[:, ::-1, ::-1], label[:, ::-1, ::-1], geometry.flipped("xy"))
         for way, image, label, geometry in ways:
-            write_scan(tmp_path / "source/images" / f"{body}{way}.nrrd", image, geometry)
+            write_itk(tmp_path / "source/images" / f"{body}{way}.nrrd", image, geometry)
             write_label(tmp_path / "source/labels" / f"{body}{way}.nii.gz", label, geometry)
     describe(tmp_path / "source", dims=dims, patch_size=[16] * dims)
     assert run(tmp_path / "source", tmp_path, "--split", 1, 9, 9) == 0
@@ -234,8 +239,8 @@ def test_resampled_images_stay_in_range_and_labels_keep_their_volume(tmp_path):
     for name in "abc":
         label = np.zeros((6, 20, 20), np.uint8)
         label[1:5, 4:14, 5:15] = 1
-        write_scan(folder / "images" / f"{name}.mha", label.astype(np.int16) * 1000, geometry)  # edges: overshoot
-        write_label(folder / "labels" / f"{name}.mha", label, geometry)
+        write_itk(folder / "images" / f"{name}.mha", label.astype(np.int16) * 1000, geometry)  # edges: overshoot
+        write_itk(folder / "labels" / f"{name}.mha", label, geometry)
     describe(folder, spacing=[1.0, 1.4, 2.2], classes=["A"])
     assert run(folder, tmp_path) == 0
     path = next((tmp_path / "Mine/data").glob("*.h5"))
@@ -249,13 +254,16 @@ def test_resampled_images_stay_in_range_and_labels_keep_their_volume(tmp_path):
 def test_a_dicom_folder_and_a_file_of_the_same_scan_give_the_same_arrays(tmp_path):
     for name in ("a", "b", "c"):
         image, label = arrays("a")
-        write_slices(tmp_path / "source/images" / name, image)
-        scan = read_scan(tmp_path / "source/images" / name)
+        path = write_slices(tmp_path / "source/images" / name, image)
+        if name == "b":  # an enhanced multi-frame file
+            shutil.rmtree(path)
+            path = write_frames(path.with_suffix(".dcm"), image, [(-10, -20, 2 * z) for z in range(len(image))])
+        scan = read_scan(path)
         write_label(tmp_path / "source/labels" / f"{name}.nii.gz", label, scan.geometry)
     describe(tmp_path / "source", dims=3, patch_size=[16, 16, 16])
     assert run(tmp_path / "source", tmp_path / "dicom") == 0
     for name in ("a", "b", "c"):
-        scan = read_scan(tmp_path / "source/images" / name)
+        scan = read_scan(next((tmp_path / "source/images").glob(f"{name}*")))
         write_scan(tmp_path / "copy/images" / f"{name}.nii.gz", scan.array, scan.geometry)
     (tmp_path / "source/labels").rename(tmp_path / "copy/labels")
     describe(tmp_path / "copy", dims=3, patch_size=[16, 16, 16])
@@ -277,6 +285,29 @@ def test_slices_acquired_along_another_axis_are_refused(tmp_path, capsys):
     assert run(tmp_path / "source", tmp_path / "out") == 0
 
 
+def test_scans_of_a_tilted_gantry_are_prepared_as_they_are_stored(tmp_path, source, capsys):
+    for name in NAMES:
+        write_scan(source / "images" / f"{name}.nii.gz", arrays(name)[0], TILTED)
+        if name != "p4":
+            write_label(source / "labels" / f"{name}.nii.gz", arrays(name)[1], TILTED)
+    assert run(source, tmp_path) == 2
+    error = capsys.readouterr().err
+    assert "the preparation turns it to LPS; resample it and its label to a straight grid in a" in error
+    assert error.count("\n") == error.count("error: ") == len(NAMES)
+    describe(source, orientation=None)
+    assert run(source, tmp_path) == 0
+    with h5py.File(file_of(tmp_path / "Mine", "p2")) as file:
+        stated = Geometry.from_attributes(file.attrs, "scan")
+        assert np.array_equal(file["label"], arrays("p2")[1][0] if file["label"].ndim == 2 else arrays("p2")[1])
+    assert stated.tilted and stated.distance(TILTED) < 1e-4
+    page = ["--out", str(tmp_path / "page.html"), "--root_path", str(tmp_path / "Mine")]
+    check_dataset.main(["--name", "Mine", *page])
+    assert "files come from scans of a tilted gantry: " in capsys.readouterr().out
+    describe(source, orientation=None, spacing=3.0)
+    assert run(source, tmp_path / "other") == 2
+    assert "the preparation resamples it; resample it and its label to a straight grid" in capsys.readouterr().err
+
+
 FAULTS = {
     "cut short": (lambda s: (s / "images/p2.nii.gz").write_bytes(b"\x1f\x8b12"), "p2.nii.gz: damaged or cut short"),
     "no image": (lambda s: (s / "images/p2.nii.gz").unlink(), "p2.nii.gz: no image p2 in"),
@@ -284,6 +315,8 @@ FAULTS = {
         lambda s: write_label(s / "labels/p2.nii.gz", np.full((3, 8, 10), 3), PLAIN), "label 3 found, only 0, 1, 2"),
     "other shape": (
         lambda s: write_label(s / "labels/p2.nii.gz", np.zeros((3, 8, 9)), PLAIN), "they are not of the same scan"),
+    "a tilted gantry": (
+        lambda s: write_scan(s / "images/p2.nii.gz", arrays("p2")[0], TILTED), "26.6 degrees off the right angle"),
     "an empty DICOM folder": (lambda s: (s / "images/p9").mkdir(), "p9: no DICOM slice in this folder"),
     "twice": (lambda s: (s / "labels/p2.nrrd").write_bytes(b""), "p2 is there twice"),
 }  # fmt: skip

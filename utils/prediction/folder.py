@@ -15,11 +15,15 @@ from typing import Dict, Mapping, Optional, Sequence
 import numpy as np
 
 from dataloaders.errors import InputError
-from dataloaders.preparation import Preparation
+from dataloaders.geometry import Geometry
+from dataloaders.info import SUFFIXES, Preparation
 from dataloaders.reading import file_hash
-from dataloaders.scans import SUFFIXES, Geometry, is_dicom, read_scan, scan_hash, scan_suffix, write_label, write_scan
+from dataloaders.scans.dicom import has_pixels, is_dicom
+from dataloaders.scans.files import read_scan, scan_files, scan_hash, scan_suffix, write_label, write_scan
+from dataloaders.scans.scan import Scan
 from dataloaders.writing import WriteError, csv_text, write_json, write_text
 from utils.cli import Parser, check_patch_size, dataset_names, new_folder
+from utils.prediction.colour_tables import write_colour_tables
 from utils.prediction.predict import Model, Prediction, load_model, predict_scan
 from utils.runs.device import describe_device, pick_device, set_seed
 from utils.runs.folder import command_line, environment
@@ -116,9 +120,14 @@ def predict_file(model: Model, folder: PredictionFolder, name: str, path: Path, 
     if folder.has(name, path, content):
         return f"{path}: there already, {folder.target(name)}"
     scan = read_scan(path)
+    if scan.geometry.tilted:
+        print(
+            f"WARNING: {path}: its axes are {scan.geometry.shear:.1f} degrees off the right angle (a tilted gantry); "
+            "predicted on its own grid; distances in mm follow the sheared axes"
+        )
     prediction = predict_scan(model, scan, save_probabilities)
     volumes = volumes_ml(prediction.label, scan.geometry, model.info.num_classes)
-    folder.add(name, path, content, prediction, scan.geometry, volumes)
+    folder.add(name, scan, content, prediction, volumes)
     found = ", ".join(f"{label} {volume:.4g} ml" for label, volume in zip(model.info.classes, volumes))
     nothing = "" if any(volumes) else " (NOTHING FOUND, the label map is empty)"
     return f"{path} -> {folder.target(name)}: {found}{nothing}; {time.perf_counter() - start:.1f} s"
@@ -126,8 +135,7 @@ def predict_file(model: Model, folder: PredictionFolder, name: str, path: Path, 
 
 def volumes_ml(label: np.ndarray, geometry: Geometry, num_classes: int) -> list[float]:
     """The volume of each foreground class in millilitres."""
-    voxel = float(np.prod(geometry.spacing)) / 1000
-    return [voxel * int(count) for count in np.bincount(label.ravel(), minlength=num_classes)[1:]]
+    return [geometry.voxel_ml * int(count) for count in np.bincount(label.ravel(), minlength=num_classes)[1:]]
 
 
 def find_scans(source: Path) -> Dict[str, Path]:
@@ -140,10 +148,11 @@ def find_scans(source: Path) -> Dict[str, Path]:
     paths = [source]
     if source.is_dir():
         inside = sorted(path for path in source.iterdir() if not path.name.startswith("."))
-        paths = [path for path in inside if scan_suffix(path) or (path.is_dir() and holds_dicom(path))]
-        if any(map(is_dicom, inside)):
-            if paths:
-                raise InputError(f"--predict {source}: DICOM slices beside {paths[0].name}; give one of them")
+        paths = sorted([*scan_files(source), *(path for path in inside if path.is_dir() and holds_dicom(path))])
+        loose = [path for path in inside if path not in paths and is_dicom(path)]
+        if paths and any(map(has_pixels, loose)):
+            raise InputError(f"--predict {source}: DICOM slices beside {paths[0].name}; give one of them")
+        if loose and not paths:
             paths = [source]
         if not paths:
             raise InputError(f"--predict {source}: no scan in this folder ({', '.join(SUFFIXES)}, folders of DICOM)")
@@ -179,13 +188,13 @@ def description(args: argparse.Namespace, model: Model, device: str) -> dict:
 
 
 class PredictionFolder:
-    """--out: <scan>.nii.gz, <scan>_probability_<label>.nii.gz, volumes.csv and prediction.json, which marks it as ours.
+    """--out: <scan>.nii.gz, <scan>_probability_<label>.nii.gz, volumes.csv, colour tables, its mark prediction.json.
 
     Raises InputError for a folder that holds anything else, or predictions by other weights or flags.
     """
 
     def __init__(self, path: Path, about: Mapping, classes: Sequence[str]):
-        self.path, self.about = path, about
+        self.path, self.about, self.classes = path, about, classes
         self.header = ["file", *(f"{label} ml" for label in classes), "sha256"]  # the latter of the scan
         self.rows: Dict[str, list] = {}  # scan -> its row of volumes.csv
         if path.exists() and not path.is_dir():
@@ -217,14 +226,13 @@ class PredictionFolder:
             raise InputError(f"{path}: {self.target(name)} is there, of {row[0]}; name another --out")
         return bool(row) and row[-1] == content and self.target(name).exists()
 
-    def add(
-        self, name: str, path: Path, content: str, prediction: Prediction, geometry: Geometry, volumes: Sequence[float]
-    ) -> None:
+    def add(self, name: str, scan: Scan, content: str, prediction: Prediction, volumes: Sequence[float]) -> None:
         """Write what belongs to one scan, each file whole, and last the row that counts it as done."""
         if not (self.path / "prediction.json").exists():
             write_json(self.path / "prediction.json", self.about)
+        write_colour_tables(self.path, self.classes)
         for index, scores in enumerate(() if prediction.scores is None else prediction.scores):
-            write_scan(self.path / f"{name}_probability_{index}.nii.gz", scores, geometry, like=path)
-        write_label(self.target(name), prediction.label, geometry, like=path)
-        self.rows[name] = [os.path.abspath(path), *(f"{volume:.6g}" for volume in volumes), content]
+            write_scan(self.path / f"{name}_probability_{index}.nii.gz", scores, scan.geometry, scan.header)
+        write_label(self.target(name), prediction.label, scan.geometry, scan.header)
+        self.rows[name] = [os.path.abspath(scan.path), *(f"{volume:.6g}" for volume in volumes), content]
         write_text(self.path / "volumes.csv", csv_text([self.header, *self.rows.values()]))

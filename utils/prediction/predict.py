@@ -13,10 +13,12 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 import torch
 
-from dataloaders.datasets import DatasetInfo
+from dataloaders.datasets import PREPARATIONS, DatasetInfo
 from dataloaders.errors import InputError
-from dataloaders.preparation import PREPARATIONS, Preparation, Prepared, crop_box, prepare, restore
-from dataloaders.scans import Scan, flip, flip_array
+from dataloaders.geometry import OPPOSITE
+from dataloaders.info import Preparation
+from dataloaders.scans.preparation import Prepared, crop_box, prepare, restore
+from dataloaders.scans.scan import Scan, flip, flip_array
 from utils.evaluation.inference import (
     check_stride,
     label_map,
@@ -148,9 +150,8 @@ def axes_to_flip(own: str, training: Optional[str]) -> str:
 
     own, training: orientations, "LPS"; None where the training's scans did not lie alike or it is not known.
     """
-    opposite = dict(zip("LPSRAI", "RAILPS"))
     pairs = list(zip("xyz", own, training or ""))
-    if any(letter not in (theirs, opposite[theirs]) for _, letter, theirs in pairs):
+    if any(letter not in (theirs, OPPOSITE[theirs]) for _, letter, theirs in pairs):
         return ""
     return "".join(axis for axis, letter, theirs in pairs if letter != theirs)
 

@@ -13,15 +13,17 @@ import torch
 
 from dataloaders.datasets import DatasetInfo, find_root, get_dataset
 from dataloaders.errors import InputError
-from dataloaders.preparation import from_axes, restore
+from dataloaders.geometry import Geometry
 from dataloaders.reading import file_hash, list_hash, read_spacing, stated_kind
-from dataloaders.scans import Geometry, write_label
+from dataloaders.scans.files import write_label
+from dataloaders.scans.preparation import from_axes, restore
 from dataloaders.training_data import open_volumes, require_list
 from dataloaders.volumes import VolumeDataset
 from dataloaders.writing import WriteError
 from utils.cli import array_size, dataset_names, not_negative, voxel_size
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import HD95
+from utils.prediction.colour_tables import write_colour_tables
 from utils.reports.results import (
     COLUMNS,
     copy_results,
@@ -239,6 +241,7 @@ def score_weights(
 
     def save(new: Path, case: str, pred: np.ndarray) -> None:
         write_nifti(new / "nifti" / f"{case}.nii.gz", pred, sources[case], info.dims)
+        write_colour_tables(new / "nifti", info.classes)
 
     summary = write_results(folder, evaluated, info.classes, args.empty, about, save if args.save_nifti else None)
     done[tested] = folder

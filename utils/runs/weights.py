@@ -12,7 +12,7 @@ import torch
 
 from dataloaders.datasets import DATASETS, DatasetInfo, get_dataset
 from dataloaders.errors import InputError
-from dataloaders.preparation import Preparation
+from dataloaders.info import Preparation
 from networks.net_factory import NETWORKS, net_factory
 from utils.runs.checkpoints import load_tensors
 

@@ -12,17 +12,21 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from dicom import write_slices
+from scan_files import write_dicom, write_frames, write_itk, write_slices
+from utils.prediction.predict.colour_tables import ITK_SNAP, SLICER
 
 import test_2d
 import test_3d
-from dataloaders.datasets import DATASETS
-from dataloaders.preparation import PREPARATIONS, attributes, prepare
-from dataloaders.scans import Geometry, flip, read_scan, write_scan
+from dataloaders.datasets import DATASETS, PREPARATIONS
+from dataloaders.geometry import Geometry
+from dataloaders.scans.files import read_scan, write_scan
+from dataloaders.scans.preparation import attributes, prepare
+from dataloaders.scans.scan import flip
 from dataloaders.writing import write_h5
 from networks import net_factory
 
-sitk = pytest.importorskip("SimpleITK", reason="scans are read and written by SimpleITK")
+sitk = pytest.importorskip("SimpleITK", reason="scans are read and resampled by SimpleITK")
+nibabel = pytest.importorskip("nibabel", reason="NIfTI is read and written by nibabel")
 
 STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 TURNED = (0.6, -0.8, 0.0, 0.8, 0.6, 0.0, 0.0, 0.0, -1.0)
@@ -124,8 +128,9 @@ def test_a_dicom_series_its_nifti_and_its_nrrd_give_the_same(tmp_path, acdc_weig
     hu = array(scan(tmp_path / "made.nii.gz"))
     series = write_slices(tmp_path / "in" / "series", hu, spacing=SPACING)
     read = read_scan(series)
-    for name in ("b.nii.gz", "c.NRRD", "d.mha"):
-        write_scan(tmp_path / "in" / name, read.array, read.geometry)
+    write_scan(tmp_path / "in" / "b.nii.gz", read.array, read.geometry)
+    for name in ("c.NRRD", "d.mha"):
+        write_itk(tmp_path / "in" / name, read.array, read.geometry)
     assert predict(acdc_weights, tmp_path / "in", "--out", tmp_path / "out") == 0
     assert predict(acdc_weights, series, "--out", tmp_path / "alone") == 0
     one = array(tmp_path / "alone" / "series.nii.gz")
@@ -134,6 +139,46 @@ def test_a_dicom_series_its_nifti_and_its_nrrd_give_the_same(tmp_path, acdc_weig
         assert np.array_equal(array(tmp_path / "out" / f"{name}.nii.gz"), one)
         found = read_scan(tmp_path / "out" / f"{name}.nii.gz").geometry
         assert found.distance(read.geometry) < 1e-4
+
+
+def test_every_form_of_a_nifti_scan_gets_the_plain_ones_label_map(tmp_path, acdc_weights, capsys):
+    """Sheared a little, of a tilted gantry, NIfTI-2, a pair: voxel for voxel, on their own grids, in millilitres."""
+    hu, folder, out = array(scan(tmp_path / "in" / "plain.nii.gz")), tmp_path / "in", tmp_path / "out"
+    straight = nibabel.load(folder / "plain.nii.gz").affine
+    affines = {"plain": straight, "second": straight, "pair": straight}
+    for name, degrees in (("sheared", 0.1), ("tilted", 20)):
+        affines[name] = straight.copy()
+        affines[name][1, 2] += 8 * np.tan(np.radians(degrees))
+    nibabel.save(nibabel.Nifti2Image(hu.T, straight), folder / "second.nii")
+    nibabel.save(nibabel.Nifti1Pair(hu.T, straight), folder / "pair.hdr")
+    for name in ("sheared", "tilted"):
+        nibabel.save(nibabel.Nifti1Image(hu.T, affines[name]), folder / f"{name}.nii.gz")
+    assert predict(acdc_weights, folder, "--out", out) == 0
+    said = capsys.readouterr().out
+    assert said.count("WARNING") == 1 and "tilted.nii.gz: its axes are 20.0 degrees off the right angle" in said
+    with open(out / "volumes.csv", newline="") as file:
+        rows = {row["file"].split("/")[-1].split(".")[0]: row for row in csv.DictReader(file)}
+    assert rows.keys() == affines.keys()
+    plain = nibabel.load(out / "plain.nii.gz").get_fdata()
+    assert len(np.unique(plain)) == 4
+    for name, affine in affines.items():
+        written = nibabel.load(out / f"{name}.nii.gz")
+        assert np.array_equal(written.get_fdata(), plain) and np.allclose(written.affine, affine, atol=1e-4)
+        millilitres = (plain == 1).sum() * abs(np.linalg.det(affine[:3, :3])) / 1000
+        assert float(rows[name]["RV ml"]) == pytest.approx(millilitres, rel=1e-5)
+
+
+def test_an_enhanced_dicom_file_gets_the_label_map_of_its_series(tmp_path, acdc_weights):
+    hu = array(scan(tmp_path / "made.nii.gz"))
+    series = write_slices(tmp_path / "in" / "series", hu)
+    write_frames(tmp_path / "in" / "frames.dcm", hu, [(-10, -20, 2 * z) for z in range(len(hu))])
+    assert predict(acdc_weights, tmp_path / "in", "--out", tmp_path / "out") == 0
+    assert predict(acdc_weights, series, "--out", tmp_path / "alone") == 0
+    one, *others = (
+        nibabel.load(tmp_path / name) for name in ("alone/series.nii.gz", "out/series.nii.gz", "out/frames.nii.gz")
+    )
+    for other in others:
+        assert np.array_equal(one.get_fdata(), other.get_fdata()) and np.allclose(one.affine, other.affine)
 
 
 @pytest.mark.parametrize("axes", ["y", "xz", "xyz"])
@@ -160,7 +205,9 @@ def test_a_faulty_scan_is_one_line_and_the_others_are_done(tmp_path, acdc_weight
     assert predict(acdc_weights, folder, "--out", out) == 1
     said = capsys.readouterr()
     assert len(said.err.splitlines()) == 1 and "b.nii.gz: damaged or cut short" in said.err
-    assert sorted(path.name for path in out.iterdir()) == ["a.nii.gz", "c.nii.gz", "prediction.json", "volumes.csv"]
+    names = ["a.nii.gz", "c.nii.gz", ITK_SNAP, SLICER, "prediction.json", "volumes.csv"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert '"Myo"' in (out / ITK_SNAP).read_text() and " LV " in (out / SLICER).read_text()
     assert "[3/3]" in said.out and "2 of 3 scans predicted" in said.out
 
     before = (out / "a.nii.gz").stat().st_mtime_ns  # mended, and once more: what is there stays
@@ -252,8 +299,10 @@ def test_sources_that_are_none_or_ambiguous(tmp_path, acdc_weights, capsys):
     refused(tmp_path / "none", "no such file or folder")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "no scan in this folder")
+    write_dicom(tmp_path / "plan" / "a.dcm", "1.2.840.10008.5.1.4.1.1.481.5", {})
+    refused(tmp_path / "plan", "a.dcm: a DICOM object without pixels")
     scan(tmp_path / "two" / "a.nii.gz")
-    scan(tmp_path / "two" / "a.nrrd")
+    (tmp_path / "two" / "a.nrrd").touch()
     refused(tmp_path / "two", "its label map would have the name of a.nii.gz's")
     write_slices(tmp_path / "mixed", np.zeros((2, 8, 8), np.int16))
     scan(tmp_path / "mixed" / "a.nii.gz")

@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from dataloaders.datasets import DATASETS
+from dataloaders.datasets import DATASETS, PREPARATIONS
 from dataloaders.errors import InputError
-from dataloaders.preparation import PREPARATIONS, prepare
-from dataloaders.scans import Geometry, Scan, read_scan, reorient, write_label, write_scan
+from dataloaders.geometry import Geometry
+from dataloaders.scans.files import read_scan, write_label, write_scan
+from dataloaders.scans.preparation import prepare
+from dataloaders.scans.scan import Scan, reorient
 from networks import net_factory
 from utils.evaluation.inference import make_predictor
 from utils.prediction.predict import Model, axes_to_flip, load_model, predict_scan, seek
 
-sitk = pytest.importorskip("SimpleITK", reason="scans are read and written by SimpleITK")
+sitk = pytest.importorskip("SimpleITK", reason="scans are read and resampled by SimpleITK")
+pytest.importorskip("nibabel", reason="NIfTI is read and written by nibabel")
 
 TURNED = (0.8, 0.6, 0.0, 0.6, -0.8, 0.0, 0.0, 0.0, -1.0)  # by 37 degrees, its y and z axes flipped
 CUBE = (24, 24, 24)
@@ -81,7 +84,7 @@ def test_a_turned_scan_gets_its_label_map_where_the_body_is(tmp_path, case):
     in_array = dice(predict_scan(CASES[case], scan).label, truth.array)
     assert in_array > 0.97 if case != "ACDC" else in_array == 1
 
-    write_label(tmp_path / "label.nii.gz", predict_scan(CASES[case], scan).label, scan.geometry, like=path)
+    write_label(tmp_path / "label.nii.gz", predict_scan(CASES[case], scan).label, scan.geometry, scan.header)
     written, source = (sitk.ReadImage(str(tmp_path / name)) for name in ("label.nii.gz", "scan.nii.gz"))
     for key in ("Size", "Spacing", "Origin", "Direction"):
         assert getattr(written, f"Get{key}")() == getattr(source, f"Get{key}")()

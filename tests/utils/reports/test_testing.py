@@ -2,11 +2,16 @@ import h5py
 import numpy as np
 import pytest
 
+from dataloaders.datasets import PREPARATIONS
 from dataloaders.errors import InputError
-from dataloaders.preparation import PREPARATIONS, attributes, prepare
-from dataloaders.scans import Geometry, Scan, read_scan
+from dataloaders.geometry import Geometry
+from dataloaders.scans.files import read_scan
+from dataloaders.scans.preparation import attributes, prepare
+from dataloaders.scans.scan import Scan
 from dataloaders.writing import write_h5
 from utils.reports.testing import write_nifti
+
+pytest.importorskip("nibabel", reason="NIfTI is read and written by nibabel")
 
 
 def write(path, array, **facts):

@@ -1,6 +1,6 @@
 import numpy as np
 
-from dataloaders.comparison import compare_case
+from dataloaders.scans.comparison import compare_case
 
 
 def case(label, seed=0):

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dataloaders.datasets import PREPARATIONS
 from dataloaders.errors import InputError
-from dataloaders.preparation import (
-    PREPARATIONS,
-    Preparation,
+from dataloaders.geometry import Geometry
+from dataloaders.info import Preparation
+from dataloaders.scans.files import resample
+from dataloaders.scans.preparation import (
     align_label,
     attributes,
     crop_box,
@@ -20,7 +22,7 @@ from dataloaders.preparation import (
     restore,
     to_axes,
 )
-from dataloaders.scans import Geometry, Scan
+from dataloaders.scans.scan import Scan
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -148,6 +150,27 @@ def test_labels_that_the_dataset_does_not_have(array, message):
 
 def test_whole_numbers_stored_as_floats_are_fine():
     assert map_labels(scan(np.array([[[0.0, 3.0]]])), PREPARATIONS["ACDC"].label_values).tolist() == [[[0, 3]]]
+
+
+def test_a_tilted_scan_is_prepared_where_nothing_is_turned_or_resampled():
+    image = scan(np.arange(24.0).reshape(2, 3, 4), direction=(1, 0, 0, 0, 1, 0.6, 0, 0, 0.8))
+    assert prepare(image, PREPARATIONS["ACDC"]).scan.tilted
+    for change, why in (({"orientation": "LPS"}, "turns it to LPS"), ({"spacing": 1.0}, "resamples it")):
+        with pytest.raises(InputError, match=f"scan.nii.gz: its axes are 36.9 degrees off .* the preparation {why}"):
+            prepare(image, replace(PREPARATIONS["ACDC"], **change))
+
+
+def test_a_small_shear_is_resampled_by_place():
+    """A column of voxels that leans by 0.2 mm a slice stands upright on a straight grid."""
+    pytest.importorskip("SimpleITK", reason="scans are resampled by SimpleITK")
+    array = np.broadcast_to(np.arange(20.0, dtype=np.float32)[:, None], (10, 20, 6))  # HU along y
+    affine = np.diag([1.0, 1.0, 12.0, 1.0])
+    affine[1, 2] = 0.2
+    leaning = Scan(array, Geometry.from_affine((6, 20, 10), affine), Path("a.nii"))
+    assert not leaning.geometry.tilted
+    grid = Geometry((6, 10, 10), (1.0, 1.0, 12.0), (0.0, 5.0, 0.0), IDENTITY)
+    upright = resample(leaning, grid, "linear").array
+    assert np.allclose(upright[:, :, 2], 5 + np.arange(10) - 0.2 * np.arange(10)[:, None], atol=1e-4)
 
 
 def test_nothing_to_see_and_nothing_to_crop_around():

@@ -14,9 +14,9 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 from dataloaders.datasets import case_of
 from dataloaders.errors import InputError
 from dataloaders.reading import read_list
-from dataloaders.scans import is_dicom
+from dataloaders.scans.dicom import is_dicom
 
-LISTS = Path(__file__).resolve().parent / "lists"
+LISTS = Path(__file__).resolve().parent.parent / "lists"
 PATIENT_FRAMES = ("frame01", "frame02")  # ACDC's two annotated phases, in order of time
 WITHDRAWN = ("image0025", "image0070")  # of NIH Pancreas-CT, in 2020: the same scan as image0002
 EXPECTED = {

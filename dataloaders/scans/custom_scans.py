@@ -14,7 +14,7 @@ from dataloaders.datasets import case_of, volume_of
 from dataloaders.errors import InputError
 from dataloaders.own_datasets import OwnDataset
 from dataloaders.patient_names import EACH_SCAN
-from dataloaders.scans import scan_suffix
+from dataloaders.scans.files import scan_files, scan_suffix
 from dataloaders.seeding import generator
 from dataloaders.writing import csv_text
 
@@ -89,13 +89,11 @@ def _pairs(own: OwnDataset, images: Path, labels: Path) -> Tuple[Dict[str, Tuple
 def _by_name(own: OwnDataset, folder: Path, folders: bool) -> Dict[str, List[Path]]:
     """Name without suffix -> the scans of this name in a folder, sorted; hidden files are passed over."""
     paths = defaultdict(list)
-    visible = (path for path in folder.glob("*") if not path.name.startswith("."))
-    for path in sorted(visible):
-        suffix = scan_suffix(path, own.suffixes)
-        if path.is_dir() and folders:
+    for path in scan_files(folder, own.suffixes) if folder.is_dir() else ():
+        paths[path.name[: -len(scan_suffix(path, own.suffixes))]].append(path)
+    for path in sorted(folder.glob("[!.]*")) if folders else ():
+        if path.is_dir():
             paths[path.name].append(path)
-        elif path.is_file() and suffix:
-            paths[path.name[: -len(suffix)]].append(path)
     return paths
 
 

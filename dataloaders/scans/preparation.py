@@ -1,106 +1,22 @@
 """From a scan to the arrays that training reads, and back: the steps of each dataset in the order of docs/PROTOCOLS.md.
 
 Images need no label for it, so that a new scan is prepared as the training's were; only the crop around the ground
-truth (LA, Pancreas) does. A `Preparation` holds plain values: h5 files state it, and it can be read from them.
+truth (LA, Pancreas) does.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, Optional, Sequence, Tuple
 
-import h5py
 import numpy as np
 
 from dataloaders.errors import InputError
-from dataloaders.scans import Geometry, Scan, Spacing, check_same_grid, reorient, resample
+from dataloaders.geometry import Geometry
+from dataloaders.info import Preparation, Range
+from dataloaders.scans.files import resample
+from dataloaders.scans.scan import Scan, check_same_grid, reorient
 from dataloaders.seeding import generator
-
-Range = Tuple[int, int]  # start, stop
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """What is done to the scans of one dataset. Steps that are None are left out; their order is that of the fields."""
-
-    name: str
-    label_values: Tuple[Tuple[int, int], ...]  # (in the download, ours); any other value is an error
-    orientation: Optional[str] = None  # the scan's axes are turned to it, "LPS"; None: as they are stored
-    window: Optional[Tuple[float, float]] = None  # clipped to it and scaled to [0, 1]
-    min_max: bool = False  # the scan's own minimum and maximum to [0, 1]
-    spacing: Optional[Spacing] = None  # resampled to voxels of this size, mm: cubic B-spline, labels nearest
-    axes: str = "zyx"  # of the array; an upper-case letter runs backwards
-    least: Optional[Tuple[int, int]] = None  # crop in the first two axes to the label's box, at least this, ...
-    margin: Optional[Range] = (
-        None  # ... widened by a number of voxels a side that is drawn from this range, ends included
-    )
-    z_score: Optional[str] = None  # mean 0 and deviation 1 of the whole "scan" or of the "crop"
-    version: int = 1
-
-    def to_json(self) -> str:
-        """One line of JSON, the same for the same preparation."""
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Preparation:
-        """The preparation that `to_json` wrote; raises InputError for another text."""
-        try:
-            values = {
-                key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()
-            }
-            values["label_values"] = tuple(tuple(pair) for pair in values["label_values"])
-            return cls(**values)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"not the description of a preparation ({error}): {text[:80]}") from error
-
-
-CT_WINDOW = (-125.0, 275.0)  # HU
-BTCV_ORGANS = {8: 1, 4: 2, 3: 3, 2: 4, 6: 5, 11: 6, 1: 7, 7: 8}  # TransUNet's eight of BTCV's thirteen
-PREPARATIONS = {
-    preparation.name: preparation
-    for preparation in (
-        Preparation("ACDC", ((0, 0), (1, 1), (2, 2), (3, 3)), min_max=True),
-        Preparation("Synapse", tuple((o, BTCV_ORGANS.get(o, 0)) for o in range(14)), window=CT_WINDOW, axes="zxy"),
-        Preparation(
-            "LA", ((0, 0), (1, 1), (255, 1)), axes="xyz", least=(112, 112), margin=(10, 20), z_score="scan"
-        ),
-        Preparation(
-            "Pancreas", ((0, 0), (1, 1)), orientation="LPS", window=CT_WINDOW, spacing=1.0, axes="xyz",
-            least=(96, 96), margin=(25, 25), z_score="crop",
-        ),
-    )
-}  # fmt: skip
-
-
-def stated_preparation(path: Path, name: str) -> Optional[Preparation]:
-    """How scans became the array in this training file: what an h5 file states, else the dataset's published way.
-
-    None for a dataset that has none. Raises InputError for a statement that cannot be read.
-    """
-    stated = None
-    if Path(path).suffix == ".h5":
-        with h5py.File(path, "r") as file:
-            stated = file.attrs.get("preparation")
-    if stated is None:
-        return PREPARATIONS.get(name)
-    try:
-        return Preparation.from_json(stated)
-    except InputError as error:
-        raise InputError(f"{path}: its attribute 'preparation' is {error}; prepare it again") from error
-
-
-def stated_orientation(paths: Sequence[Path]) -> Optional[str]:
-    """How the scans of these training files lay in their own files, "LPS", where all state it and all lay alike."""
-    found = set()
-    for path in paths:
-        geometry = None
-        if Path(path).suffix == ".h5":
-            with h5py.File(path, "r") as file:
-                geometry = Geometry.from_attributes(file.attrs, "scan")
-        found.add(geometry and geometry.orientation)
-    return found.pop() if len(found) == 1 else None
 
 
 class Prepared(NamedTuple):
@@ -124,9 +40,16 @@ def prepare(
 
     crop: the part to keep, (start, stop) along each axis of the array, where there is no label to crop around. Without
     either nothing is cropped, and a z-score "of the crop" is that of the whole scan.
-    Raises InputError for a label of another grid, with other values or, where it is to be cropped around, empty.
+    Raises InputError for a label of another grid, with other values or, where it is to be cropped around, empty, and
+    for a scan of a tilted gantry that would be resampled or turned.
     """
     read = scan.geometry
+    if read.tilted and (preparation.spacing or preparation.orientation):
+        step = "resamples it" if preparation.spacing else f"turns it to {preparation.orientation}"
+        raise InputError(
+            f"{scan.path}: its axes are {read.shear:.1f} degrees off the right angle (a tilted gantry), and the "
+            f"preparation {step}; resample it and its label to a straight grid in a viewer first"
+        )
     if label is not None:
         check_same_grid(scan, label)
         label = Scan(map_labels(label, preparation.label_values), scan.geometry, label.path)

@@ -6,7 +6,7 @@ import pytest
 
 from dataloaders.errors import InputError
 from dataloaders.own_datasets import read_own_dataset
-from dataloaders.own_scans import OwnScan, find_scans, labelled_patients, scan_table, split_scans
+from dataloaders.scans.custom_scans import OwnScan, find_scans, labelled_patients, scan_table, split_scans
 
 
 @pytest.fixture

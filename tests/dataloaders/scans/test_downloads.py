@@ -2,8 +2,8 @@
 
 import pytest
 
-from dataloaders.downloads import find_cases, published_cases
 from dataloaders.errors import InputError
+from dataloaders.scans.downloads import find_cases, published_cases
 
 BTCV, TCIA = "Abdomen/RawData/Training", "TCIA_pancreas_labels-02-05-2017"
 
