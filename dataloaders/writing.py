@@ -1,4 +1,4 @@
-"""Writing files: each is there whole or not at all, and the same content gives the same bytes."""
+"""Writing files: each exists completely or not at all, and the same content gives the same bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class WriteError(InputError):
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, with its suffix; flushed and renamed when the block ends, removed when it fails.
+    """A temporary name next to `path`, with its suffix; flushed and renamed when the block ends, removed when it fails.
 
     Raises WriteError for what the system (OSError), PyTorch or SimpleITK (RuntimeError) has against it.
     """
