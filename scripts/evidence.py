@@ -12,8 +12,7 @@ from typing import Iterator, Mapping, Optional, Sequence
 import numpy as np
 from scipy import stats
 
-from dataloaders.errors import InputError
-from dataloaders.writing import write_json, write_text
+from dataloaders.files import InputError, write_json, write_text
 from scripts.jobs import Job
 from utils.reports.settings import Setting
 from utils.reports.tables import Block, as_markdown

@@ -23,9 +23,9 @@ try:
 except ImportError:
     fcntl = None
 
-from dataloaders.datasets import get_dataset
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.reading import file_hash
+from dataloaders.registry import get_dataset
 from scripts.rows import Row
 from utils.runs.checkpoints import load_tensors
 from utils.runs.folder import differences, read_metrics, recorded_flags, run_path

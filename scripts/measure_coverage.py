@@ -20,12 +20,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-from dataloaders.datasets import PREPARATIONS, get_dataset
+from dataloaders.files import write_h5, write_text
 from dataloaders.geometry import Geometry
+from dataloaders.registry import PREPARATIONS, get_dataset
 from dataloaders.scans.preparation import attributes, draw_margin, prepare
 from dataloaders.scans.scan import Scan
 from dataloaders.seeding import generator
-from dataloaders.writing import write_h5, write_text
 from scripts.make_phantom import ANATOMY, ellipse, smooth_field
 from utils.cli import Parser, new_folder, one_line_errors
 from utils.prediction.predict import load_model, predict_prepared, predict_scan

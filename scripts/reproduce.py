@@ -28,9 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run f
 
 import test_2d
 import test_3d
-from dataloaders.datasets import find_root, get_dataset
-from dataloaders.errors import InputError
-from dataloaders.writing import write_text
+from dataloaders.files import InputError, write_text
+from dataloaders.registry import find_root, get_dataset
 from scripts.evidence import check, collect, read_record, write_report
 from scripts.jobs import Job, card
 from scripts.launchers import run_cluster, run_local

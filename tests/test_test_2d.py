@@ -12,7 +12,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from utils.prediction.predict.colour_tables import ITK_SNAP
 
 import test_2d
 import test_3d
@@ -21,6 +20,7 @@ from networks import net_factory
 from scripts import make_tables, reproduce
 from scripts import plot_run as plot_run_script
 from test_2d import main
+from utils.prediction.colour_tables import ITK_SNAP
 from utils.reports import testing
 from utils.reports.results import read_results
 from utils.reports.verification import verify_run

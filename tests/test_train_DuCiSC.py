@@ -11,7 +11,7 @@ import torch
 
 import test_2d
 import test_3d
-from dataloaders.datasets import PREPARATIONS
+from dataloaders.registry import PREPARATIONS
 from dataloaders.training_data import load_training_data
 from networks import net_factory
 from train_DuCiSC import PRESETS, draw_fuse_weight, main, parse_args

@@ -2,9 +2,9 @@ import h5py
 import numpy as np
 import pytest
 
-from dataloaders.datasets import DATASETS
-from dataloaders.own_datasets import read_own_dataset
+from dataloaders.custom_datasets import read_own_dataset
 from dataloaders.reading import stated_kind
+from dataloaders.registry import DATASETS
 from dataloaders.seeding import generator
 from scripts.make_phantom import draw_case, draw_style, main, make_phantom
 

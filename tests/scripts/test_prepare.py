@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scan_files import write_slices
 
-from dataloaders.datasets import DATASETS, labelled_cases
 from dataloaders.geometry import Geometry
 from dataloaders.reading import read_case, read_list, read_spacing, resolve_all
+from dataloaders.registry import DATASETS, labelled_cases
 from dataloaders.scans import downloads
 from dataloaders.scans.files import read_scan
 from dataloaders.scans.preparation import restore

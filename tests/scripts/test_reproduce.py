@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from scripts import evidence, jobs, launchers, reproduce, rows
 from scripts.jobs import Job, run_job
 from scripts.rows import BCP, MT, TARGETS, Row

@@ -15,10 +15,10 @@ import h5py
 import numpy as np
 import torch
 
-from dataloaders.datasets import get_dataset
-from dataloaders.errors import InputError
+from dataloaders.datasets import Case, slice_name
+from dataloaders.files import InputError
+from dataloaders.registry import get_dataset
 from dataloaders.training_data import open_volumes
-from dataloaders.volumes import Case, slice_name
 from utils.reports.pages import Html, enlargeable
 from utils.training.panels import class_colour, error_map, grey, overlay, window
 

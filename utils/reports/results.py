@@ -14,9 +14,8 @@ from typing import Callable, Iterable, Iterator, Mapping, NamedTuple, Optional, 
 import h5py
 import numpy as np
 
-from dataloaders.datasets import DATASETS
-from dataloaders.errors import InputError
-from dataloaders.writing import write_json
+from dataloaders.files import InputError, write_json
+from dataloaders.registry import DATASETS
 from utils.evaluation.evaluate import CaseResult, defined_mean
 from utils.evaluation.metrics import HD95, METRICS
 

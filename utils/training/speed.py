@@ -10,8 +10,8 @@ from typing import Callable
 import torch
 from torch import nn
 
-from dataloaders.datasets import get_dataset
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
+from dataloaders.registry import get_dataset
 
 # What --fast turns on by device and dimension, as measured: results/gpu.md, results/performance.md
 FAST = {

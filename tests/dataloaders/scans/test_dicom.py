@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scan_files import write_dicom, write_frames, write_slices
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.geometry import Geometry
 from dataloaders.scans.files import read_scan, scan_files
 

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from scan_files import write_itk
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError, WriteError
 from dataloaders.geometry import Geometry
 from dataloaders.scans.files import read_scan, resample, scan_files, scan_hash, write_label, write_scan
 from dataloaders.scans.scan import Scan
-from dataloaders.writing import WriteError
 
 nibabel = pytest.importorskip("nibabel", reason="NIfTI is read and written by nibabel")
 sitk = pytest.importorskip("SimpleITK", reason="other scans are read by SimpleITK")

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import torch
 from scan_files import write_dicom, write_frames, write_itk, write_slices
-from utils.prediction.predict.colour_tables import ITK_SNAP, SLICER
 
 import test_2d
 import test_3d
-from dataloaders.datasets import DATASETS, PREPARATIONS
+from dataloaders.files import write_h5
 from dataloaders.geometry import Geometry
+from dataloaders.registry import DATASETS, PREPARATIONS
 from dataloaders.scans.files import read_scan, write_scan
 from dataloaders.scans.preparation import attributes, prepare
 from dataloaders.scans.scan import flip
-from dataloaders.writing import write_h5
 from networks import net_factory
+from utils.prediction.colour_tables import ITK_SNAP, SLICER
 
 sitk = pytest.importorskip("SimpleITK", reason="scans are read and resampled by SimpleITK")
 nibabel = pytest.importorskip("nibabel", reason="NIfTI is read and written by nibabel")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import train_Ours_MT
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from utils.reports.results import means, read_results
 from utils.reports.runs import describe_run, disagreement
 from utils.reports.settings import compare, find_settings, pairs
