@@ -1,4 +1,4 @@
-"""A dataset of one's own from scans to tables: the README's example as it stands, then the other scripts, and 3-D."""
+"""A custom dataset from scans to tables: the example of docs/EXTENDING.md as it stands, the other scripts, and 3-D."""
 
 import importlib
 import json
@@ -26,8 +26,8 @@ SMALL = "--num_workers 0 --val_interval 4 --max_iterations 4 --batch_size 4 --la
 
 @pytest.fixture(scope="module")
 def example(root, tmp_path_factory):
-    """A folder in which the README's example was run by bash, the repository's scripts being linked there."""
-    section = (root / "README.md").read_text().split("## Your own dataset")[1]
+    """A folder in which the page's example was run by bash, the repository's scripts being linked there."""
+    section = (root / "docs/EXTENDING.md").read_text().split("## A dataset")[1]
     commands, description = (re.search(rf"```{kind}\n(.*?)```", section, re.S)[1] for kind in ("bash", "json"))
     folder = tmp_path_factory.mktemp("example")
     for name in ("scripts", "train_Ours_MT.py", "test_2d.py"):
@@ -48,7 +48,7 @@ def call(script, *flags):
         return stop.code
 
 
-def test_the_readmes_example(example):
+def test_the_example_of_the_page(example):
     folder, description, out = example
     assert json.loads((folder / "own/scans/dataset.json").read_text()) == json.loads(description)
     for line in (
