@@ -231,7 +231,7 @@ def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, 
         write_text(base.with_suffix(suffix), render(blocks, format))
         print(f"{format}: {base.with_suffix(suffix)}")
     if args.report:
-        for path in write_report(args.report, collect(args.targets[0], tested, jobs), blocks):
+        for path in write_report(args.report, collect(args.targets[0], tested, jobs, blocks)):
             print(f"report: {path}")
     if args.check:
         for line, expected in check(read_record(args.check), tested):
