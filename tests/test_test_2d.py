@@ -129,7 +129,8 @@ def test_best_weights_that_are_the_last_are_tested_once(runs, capsys, monkeypatc
     own = {"run", "weights", "weights_sha256", "val_dice"}
     assert {key for key in best if best[key] != last[key]} == own and best["val_dice"] == 0.5
     assert (run / "test_best/per_case.csv").read_bytes() == before == (run / "test_last/per_case.csv").read_bytes()
-    assert len(list((run / "test_last/nifti").iterdir())) == len(list((run / "test_last/predictions").iterdir())) == 4
+    files = (run / "test_last/nifti").glob("*.nii.gz"), (run / "test_last/predictions").iterdir()
+    assert [len(list(found)) for found in files] == [4, 4]
     assert not any(verdict.found for verdict in verify_run(run, {2: test_2d.predictor}))
 
 
@@ -339,8 +340,8 @@ def without_pictures(monkeypatch, *missing):
     for name in missing:
         monkeypatch.setitem(sys.modules, name, None)
     for name in ("figures", "report_page"):
-        monkeypatch.delitem(sys.modules, f"utils.{name}", raising=False)
-        monkeypatch.delattr(f"utils.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"utils.reports.{name}", raising=False)
+        monkeypatch.delattr(f"utils.reports.{name}", raising=False)
 
 
 def test_without_libraries_for_pictures_all_else_runs(phantoms, tmp_path, monkeypatch, capsys):
