@@ -21,7 +21,7 @@ from typing import Sequence
 import torch
 import torch.nn.functional as F
 
-from dataloaders.datasets import get_dataset
+from dataloaders.registry import get_dataset
 from dataloaders.seeding import generator
 from dataloaders.training_data import load_training_data
 from utils import region_prototypes as regions

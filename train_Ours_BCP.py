@@ -22,7 +22,7 @@ from typing import Optional
 
 import torch
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.seeding import generator
 from dataloaders.training_data import load_training_data
 from utils import prototype_memory, style_blending

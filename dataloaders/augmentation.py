@@ -227,7 +227,7 @@ def apply_patch(volume: torch.Tensor, draw: PatchDraw, patch_size: Sequence[int]
         start, stop = max(corner - pad, 0), min(corner - pad + length, size)
         source.append((start, stop))
         target.append(slice(start - corner + pad, stop - corner + pad))
-    if draw.flip_axis is not None:  # the same region in the volume as it lies
+    if draw.flip_axis is not None:  # the same region in the volume as it is stored
         start, stop = source[draw.flip_axis]
         source[draw.flip_axis] = (turned[draw.flip_axis] - stop, turned[draw.flip_axis] - start)
         for turn in range(draw.k):

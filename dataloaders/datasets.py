@@ -1,250 +1,198 @@
-"""The table of datasets: classes, patch, layouts on disk, label protocols. The only place that knows them.
-
-A custom dataset needs no entry: its folder holds a dataset.json (own_datasets.py), and `get_dataset` finds it.
-Sources: docs/DATA.md and docs/PROTOCOLS.md.
-"""
+"""Training data, read once and augmented batch by batch; whole volumes for evaluation."""
 
 from __future__ import annotations
 
-import os
-import re
+import hashlib
 from pathlib import Path
-from typing import Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from dataloaders.errors import InputError
-from dataloaders.info import DatasetInfo, Preparation
-from dataloaders.own_datasets import DESCRIPTION, OwnDataset, read_own_dataset
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
 
-_SLICE_PATHS = ("data/slices/{id}.h5", "data/{id}.h5", "slices/{id}.h5")
-_SLICE_LISTS = ("train_slices.list", "train.list")
-_CT_WINDOW = (-125.0, 275.0)  # HU
-_BTCV_ORGANS = {8: 1, 4: 2, 3: 3, 2: 4, 6: 5, 11: 6, 1: 7, 7: 8}  # TransUNet's eight of BTCV's thirteen
-_SYNAPSE_5 = ("case0030",)
-_SYNAPSE_10 = _SYNAPSE_5 + ("case0023",)
-_SYNAPSE_20 = _SYNAPSE_10 + ("case0005", "case0033")
-
-DATASETS = {
-    info.name: info
-    for info in (
-        DatasetInfo(
-            name="ACDC",
-            dims=2,
-            classes=("RV", "Myo", "LV"),
-            patch_size=(256, 256),
-            folders=("ACDC",),
-            slice_paths=_SLICE_PATHS,
-            volume_paths=("data/{id}.h5", "volumes/{id}.h5"),
-            train_lists=_SLICE_LISTS,
-            labelnum_unit="per cent",
-            protocols={1: 1, 5: 3, 10: 7, 20: 14, 30: 21, 40: 28, 50: 35, 100: None},
-            expected={"train": 1312, "val": 20, "test": 40},
-            labelled_slices={1: 32, 5: 68, 10: 136, 20: 256, 30: 396, 40: 512, 50: 664, 100: 1312},
-            known_copies=(("patient074", "patient076"),),  # one scan, annotated twice; both train
-            preparation=Preparation("ACDC", ((0, 0), (1, 1), (2, 2), (3, 3)), min_max=True),
-        ),
-        DatasetInfo(
-            name="Synapse",
-            dims=2,
-            classes=("Aorta", "GB", "KL", "KR", "Liver", "PC", "SP", "SM"),
-            patch_size=(256, 256),
-            folders=("Synapse", "Synapse_TransUNet"),
-            slice_paths=(*_SLICE_PATHS, "train_npz/{id}.npz"),  # the latter two: TransUNet's distribution
-            volume_paths=("data/{id}.h5", "volumes/{id}.h5", "test_vol_h5/{id}.npy.h5"),
-            train_lists=(*_SLICE_LISTS, "lists_Synapse/train.txt", "lists/lists_Synapse/train.txt"),
-            test_lists=("test.list", "lists_Synapse/test_vol.txt", "lists/lists_Synapse/test_vol.txt"),
-            labelnum_unit="per cent",
-            protocols={5: _SYNAPSE_5, 10: _SYNAPSE_10, 20: _SYNAPSE_20, 100: None},
-            expected={"train": 2211, "test": 12},
-            labelled_slices={5: 153, 10: 249, 20: 470, 100: 2211},
-            preparation=Preparation(
-                "Synapse", tuple((o, _BTCV_ORGANS.get(o, 0)) for o in range(14)), window=_CT_WINDOW, axes="zxy"
-            ),
-        ),
-        DatasetInfo(
-            name="LA",
-            dims=3,
-            classes=("LA",),
-            patch_size=(112, 112, 80),
-            stride=(18, 4),
-            rot_flip=True,
-            folders=("LA",),
-            volume_paths=(
-                "2018LA_Seg_Training Set/{id}/mri_norm2.h5",
-                "2018LA_Seg_TrainingSet/{id}/mri_norm2.h5",
-                "Training Set/{id}/mri_norm2.h5",
-                "{id}/mri_norm2.h5",
-            ),
-            labelnum_unit="volumes",
-            protocols={4: 4, 8: 8, 16: 16},
-            any_labelnum=True,
-            expected={"train": 80, "test": 20},
-            preparation=Preparation(
-                "LA", ((0, 0), (1, 1), (255, 1)), axes="xyz", least=(112, 112), margin=(10, 20), z_score="scan"
-            ),
-        ),
-        DatasetInfo(
-            name="Pancreas",
-            dims=3,
-            classes=("pancreas",),
-            patch_size=(96, 96, 96),
-            stride=(16, 16),
-            folders=("Pancreas",),
-            volume_paths=("Pancreas_h5/{id}.h5", "Pancreas_h5/{id}_norm.h5", "{id}.h5", "{id}_norm.h5"),
-            labelnum_unit="volumes",
-            protocols={6: 6, 12: 12},
-            any_labelnum=True,
-            expected={"train": 62, "test": 20},
-            preparation=Preparation(
-                "Pancreas",
-                ((0, 0), (1, 1)),
-                orientation="LPS",
-                window=_CT_WINDOW,
-                spacing=1.0,
-                axes="xyz",
-                least=(96, 96),
-                margin=(25, 25),
-                z_score="crop",
-            ),  # fmt: skip
-        ),
-        DatasetInfo(
-            name="IAN",
-            dims=3,
-            classes=("IAN",),
-            patch_size=(160, 128, 112),
-            stride=(16, 16),
-            folders=("IAN", "Nurves"),
-            volume_paths=("Nurves_h5/{id}.h5", "{id}.h5"),
-            labelnum_unit="volumes",
-            protocols={},
-            any_labelnum=True,
-            expected={"train": 90},
-        ),
-    )
-}
-ALIASES = {"Nurves": "IAN"}
-PREPARATIONS = {name: info.preparation for name, info in DATASETS.items() if info.preparation}
+from dataloaders.augmentation import (
+    apply_patch,
+    apply_strong,
+    draw_patch,
+    draw_strong,
+    draw_weak,
+    to_device,
+    weak_index_maps,
+)
+from dataloaders.reading import hash_case, read_case, read_spacing
+from dataloaders.registry import DatasetInfo
+from dataloaders.seeding import generator
 
 
-def get_dataset(name: str, root_path: Optional[str] = None) -> DatasetInfo:
-    """The dataset called `name`: of the table, else the one that a dataset.json in its folder describes.
+class Case(NamedTuple):
+    """One volume: image float32 and label uint8, both (Z, H, W) in 2-D datasets, the array's own axes in 3-D ones."""
 
-    root_path: the dataset's own folder, by default `name` under $DATASET_HOME. Raises InputError with the known names.
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+    spacing: Optional[Tuple[float, ...]] = None  # mm, in array axis order, where the file states it
+
+
+def slice_name(dims: int, axis: int, index: int, length: int) -> str:
+    """What to call a slice of a volume of `length` slices along an array axis: counted from 1, as ITK-SNAP does."""
+    return f"slice {index + 1} of {length} along {('ZYX' if dims == 2 else 'XYZ')[axis]}"
+
+
+class VolumeDataset:
+    """The cases of one list. A case's source is one h5 file, or a list of slice files in the order to stack them."""
+
+    KEEP_BYTES = 512 * 2**20  # what `check` keeps in memory at most
+
+    def __init__(self, info: DatasetInfo, names: Sequence[str], sources: Sequence[Union[Path, List[Path]]]):
+        self.info, self.names, self.sources = info, list(names), list(sources)
+        self.kept: Dict[int, Case] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Case:
+        if index in self.kept:
+            return self.kept[index]
+        source = self.sources[index]
+        checks = {"num_classes": self.info.num_classes, "unit_range": self.info.dims == 2}
+        if isinstance(source, list):
+            slices = [read_case(path, 2, **checks) for path in source]
+            return Case(self.names[index], *(np.stack(arrays) for arrays in zip(*slices)))
+        return Case(self.names[index], *read_case(source, 3, **checks), read_spacing(source))
+
+    def __iter__(self) -> Iterator[Case]:
+        return (self[index] for index in range(len(self)))
+
+    def check(self) -> str:
+        """Read every case once and keep the first ones, as far as memory is meant for them: they are read many times.
+
+        Returns the SHA-256 of the images and labels as they were read, in order. Raises InputError at the first case
+        that is not as it should be.
+        """
+        left, digest = self.KEEP_BYTES, hashlib.sha256()
+        for index in tqdm(range(len(self)), desc="checking volumes", unit="volume", leave=False, disable=None):
+            case = self[index]
+            hash_case(digest, case.image, case.label)
+            left -= case.image.nbytes + case.label.nbytes
+            if left >= 0:
+                self.kept[index] = case
+        return digest.hexdigest()
+
+
+class TrainingSet(Dataset):
+    """All training images in memory. One item is one whole batch: dataset[(iteration, indices)].
+
+    A sample's augmentation depends on (seed, iteration, position in the batch) alone. Items are dictionaries of
+    image_w (B, 1, *patch) float32, label (B, *patch) uint8 and has_label (B,) bool. An image without a label gets
+    zeros there and has_label False; `labelled` names the indices that must have one.
+
+    All images are end to end in one tensor, their labels in another, on one device: the CPU, where worker processes
+    share them, or, after `to`, where the network is. `sha256` is of the images and labels as they were read, in order.
     """
-    name = ALIASES.get(name, name)
-    if name in DATASETS:
-        return DATASETS[name]
-    home = os.environ.get("DATASET_HOME")
-    folder = Path(root_path) if root_path else Path(home, name) if home else None
-    if folder is None or not (folder / DESCRIPTION).is_file():
-        place = "with $DATASET_HOME set" if folder is None else f"there is no {folder / DESCRIPTION}"
-        raise InputError(
-            f"unknown dataset '{name}': choose one of {', '.join(DATASETS)}; or prepare a custom one with "
-            f"scripts/prepare.py --name Custom ({place})"
-        )
-    own = read_own_dataset(folder / DESCRIPTION)
-    if own.name != name:
-        raise InputError(f"{own.path}: describes {own.name}, not {name}: give --name {own.name} with --root_path")
-    return own_info(own)
+
+    def __init__(
+        self, paths: Sequence[Path], labelled: Sequence[int], info: DatasetInfo, patch_size: Sequence[int], seed: int
+    ):
+        self.info, self.patch_size, self.seed = info, tuple(patch_size), seed
+        must_have_label = set(labelled)
+        cases, self.has_label, self.shapes = [], [], []
+        digest = hashlib.sha256()
+        for index, path in enumerate(tqdm(paths, desc="reading training data", leave=False, disable=None)):
+            case = read_case(path, info.dims, info.num_classes, index in must_have_label, info.dims == 2)
+            hash_case(digest, *case)
+            cases.append(case)
+            self.shapes.append(case[0].shape)
+            self.has_label.append(case[1] is not None)
+        self.sha256 = digest.hexdigest()
+        self.starts = [0, *np.cumsum([int(np.prod(shape)) for shape in self.shapes]).tolist()]
+        self.images = torch.empty(self.starts[-1])
+        self.labels = torch.zeros(self.starts[-1], dtype=torch.uint8)
+        for index in range(len(cases)):  # freed one by one: never twice in memory
+            place = slice(self.starts[index], self.starts[index + 1])
+            image, label = cases[index]
+            self.images[place] = torch.from_numpy(image.ravel())
+            if label is not None:
+                self.labels[place] = torch.from_numpy(label.ravel())
+            cases[index] = None
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def label_of(self, index: int) -> torch.Tensor:
+        """The label of one image, its voxels in a row; zeros where it has none."""
+        return self.labels[self.starts[index] : self.starts[index + 1]]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(values.nelement() * values.element_size() for values in (self.images, self.labels))
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    def to(self, device: torch.device) -> TrainingSet:
+        """Keep the data on that device and make the batches there."""
+        self.images, self.labels = self.images.to(device), self.labels.to(device)
+        return self
+
+    def __getitem__(self, key: tuple[int, Sequence[int]]) -> dict[str, torch.Tensor]:
+        iteration, indices = key
+        rngs = [generator(self.seed, "augmentation", iteration, position) for position in range(len(indices))]
+        if self.device.type == "cpu":  # one by one, which stays in the processor's cache
+            batch = {}
+            for position, (rng, index) in enumerate(zip(rngs, indices)):
+                for name, value in self.augment([rng], [index]).items():
+                    if name not in batch:
+                        batch[name] = value.new_empty((len(indices), *value.shape[1:]))
+                    batch[name][position] = value[0]
+        else:
+            batch = self.augment(rngs, indices)
+        batch = {name: value if name == "label" else value[:, None] for name, value in batch.items()}
+        batch["has_label"] = torch.tensor([self.has_label[index] for index in indices])
+        return batch
+
+    def augment(self, rngs: Sequence[np.random.Generator], indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Some samples, each by its own generator: image_w and label (n, *patch)."""
+        raise NotImplementedError
 
 
-def own_info(own: OwnDataset) -> DatasetInfo:
-    """The entry of a custom dataset; raises InputError where it has the name of a published one."""
-    if own.name in (*DATASETS, *ALIASES):
-        raise InputError(f"{own.path}: 'name' is {own.name}, which is a published dataset; choose another")
-    return DatasetInfo(
-        name=own.name,
-        dims=own.dims,
-        classes=own.classes,
-        patch_size=own.patch_size,
-        stride=own.stride,
-        rot_flip=own.rot_flip,
-        folders=(own.name,),
-        slice_paths=("data/slices/{id}.h5",) if own.dims == 2 else (),
-        volume_paths=("data/{id}.h5",),
-        train_lists=("train_slices.list",) if own.dims == 2 else ("train.list",),
-        protocols={},
-        labelnum_unit="",
-        preparation=own.preparation,
-        patient=own.patient,
-    )
+class SliceDataset(TrainingSet):
+    """2-D slices in [0, 1]. With `strong`, batches also have the strong view of the same slices: image_s."""
+
+    def __init__(self, paths, labelled, info, patch_size, seed, strong: bool = True):
+        super().__init__(paths, labelled, info, patch_size, seed)
+        self.strong = strong
+
+    def augment(self, rngs, indices):
+        draws = [draw_weak(rng) for rng in rngs]
+        index, inside = weak_index_maps(draws, [self.shapes[i] for i in indices], self.patch_size, self.device)
+        images, labels = self.images, self.labels
+        if len(indices) == 1:  # a copy in one go brings the slice into the processor's cache
+            part = slice(self.starts[indices[0]], self.starts[indices[0] + 1])
+            images, labels = images[part].clone(), labels[part].clone()
+        else:
+            index = index + to_device(np.array([self.starts[i] for i in indices]), self.device)[:, None, None]
+        image_w, label = (values.index_select(0, index.flatten()).view(index.shape) for values in (images, labels))
+        if inside is not None:
+            image_w, label = image_w.mul_(inside.float()), label.mul_(inside)
+        sample = {"image_w": image_w, "label": label}
+        if self.strong:
+            sample["image_s"] = apply_strong(image_w, [draw_strong(rng) for rng in rngs])
+        return sample
 
 
-def find_root(info: DatasetInfo, root_path: Optional[str] = None) -> Path:
-    """The dataset's folder: `root_path`, else the spelling of its name that exists under $DATASET_HOME."""
-    if root_path is not None:
-        if not Path(root_path).is_dir():
-            raise InputError(f"--root_path {root_path}: no such folder")
-        return Path(root_path)
-    home = os.environ.get("DATASET_HOME")
-    if not home:
-        raise InputError(
-            f"DATASET_HOME is not set: export DATASET_HOME=<the parent folder of {info.folders[0]}/>, "
-            "or name the dataset's folder with --root_path"
-        )
-    for folder in info.folders:
-        if (Path(home) / folder).is_dir():
-            return Path(home) / folder
-    raise InputError(
-        f"DATASET_HOME={home} has no folder {' or '.join(info.folders)}: correct it, "
-        "or name the dataset's folder with --root_path"
-    )
+class PatchDataset(TrainingSet):
+    """Random patches of 3-D volumes."""
 
-
-def case_of(entry: str) -> str:
-    """The case of a list's entry: patient001_frame01_slice_3 -> patient001, case0005_slice012 -> case0005."""
-    return re.sub(r"(_frame\d+)?(_slice_?\d+)?$", "", entry)
-
-
-def volume_of(entry: str) -> str:
-    """The volume of a list's entry: patient001_frame01_slice_3 -> patient001_frame01, a volume's own name as it is."""
-    return re.sub(r"_slice_?\d+$", "", entry)
-
-
-def slice_number(entry: str) -> int:
-    """The number at the end of a slice's name, by which a volume is stacked."""
-    return int(re.search(r"(\d+)$", entry).group(1))
-
-
-def labelled_cases(
-    info: DatasetInfo, entries: Sequence[str], labelnum: Optional[int], labeled_cases: Optional[int]
-) -> Tuple[list[str], str]:
-    """Which cases of a training list are labelled, in the list's order, and by what rule (a phrase for the log).
-
-    `labeled_cases` (a user's own number of cases at the list's head) goes before `labelnum` (the dataset's protocol).
-    Raises InputError for a number that the dataset or the list does not have, naming the possible ones.
-    """
-    cases = list(dict.fromkeys(case_of(entry) for entry in entries))
-    if labeled_cases is not None:
-        flag, rule, wanted = f"--labeled_cases {labeled_cases}", "no published protocol", labeled_cases
-    elif labelnum in info.protocols:
-        flag, rule, wanted = (
-            f"--labelnum {labelnum}",
-            f"protocol {labelnum} {info.labelnum_unit}",
-            info.protocols[labelnum],
-        )
-    elif info.any_labelnum and labelnum is not None:
-        flag, rule, wanted = f"--labelnum {labelnum}", "no published protocol", labelnum
-    elif not info.protocols:
-        raise InputError(
-            f"{info.name} has no protocol for --labelnum: say with --labeled_cases N how many of the "
-            f"{len(cases)} training cases are labelled"
-        )
-    else:
-        known = ", ".join(str(number) for number in info.protocols)
-        raise InputError(
-            f"--labelnum {labelnum}: {info.name} has {known} ({info.labelnum_unit}); "
-            "for any other number of cases use --labeled_cases"
-        )
-    if wanted is None:
-        return cases, rule
-    if isinstance(wanted, tuple):
-        missing = [case for case in wanted if case not in cases]
-        if missing:
-            raise InputError(f"{flag}: the training list lacks the labelled cases {', '.join(missing)}")
-        return [case for case in cases if case in wanted], rule
-    if not 1 <= wanted <= len(cases):
-        raise InputError(
-            f"{flag} means {wanted} cases, the training list has {len(cases)}: use --labeled_cases 1..{len(cases)}, "
-            "as far as they have labels"
-        )
-    return cases[:wanted], rule
+    def augment(self, rngs, indices):
+        shapes = [self.shapes[index] for index in indices]
+        draws = [draw_patch(rng, shape, self.patch_size, self.info.rot_flip) for rng, shape in zip(rngs, shapes)]
+        sample = {}
+        for name, values in (("image_w", self.images), ("label", self.labels)):
+            volumes = [
+                values[self.starts[index] : self.starts[index + 1]].view(shape) for index, shape in zip(indices, shapes)
+            ]
+            patches = [apply_patch(volume, draw, self.patch_size) for volume, draw in zip(volumes, draws)]
+            sample[name] = torch.stack(patches)
+        return sample

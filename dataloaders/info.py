@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Mapping, Optional, Tuple, Union
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.geometry import Spacing
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz", ".nrrd", ".mha", ".mhd", ".dcm")  # of scans

@@ -16,7 +16,7 @@ from typing import Iterable, Iterator, Optional, Sequence
 import h5py
 import numpy as np
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.geometry import Geometry
 from dataloaders.info import Preparation
 
@@ -255,3 +255,17 @@ def _label_problems(label: np.ndarray, num_classes: int) -> Iterator[str]:
         yield f"labels must be whole numbers, got {label.dtype}"
     elif label.size and label.max() >= num_classes:
         yield f"label {label.max():g} found, this dataset has the classes 0 to {num_classes - 1}"
+
+
+FEW_VOXELS = 5  # of a class for each labelled case, below which it is hardly shown
+
+
+def hardly_shown(voxels: Sequence[Sequence[int]], classes: Sequence[str]) -> list[str]:
+    """A phrase for each class of which labelled images have no voxels, or next to none; a row of counts per case."""
+    phrases = []
+    for name, count in zip(classes, map(sum, zip(*voxels))):
+        if count == 0:
+            phrases.append(f"no labelled image shows {name}")
+        elif count < FEW_VOXELS * len(voxels):
+            phrases.append(f"all labelled images together show only {count} voxels of {name}")
+    return phrases

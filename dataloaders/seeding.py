@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# The purposes keep draws of one place apart; append new ones at the end, their numbers are part of every run.
+# The purposes keep draws of one place distinct; append new ones at the end, their numbers are part of every run.
 PURPOSES = ("batches", "augmentation", "dropout", "style", "paste", "fusion", "phantom", "margin", "split")
 
 

@@ -11,21 +11,11 @@ from typing import Optional, Sequence
 import torch
 from torch.utils.data import Dataset
 
-from dataloaders.datasets import (
-    DATASETS,
-    PREPARATIONS,
-    DatasetInfo,
-    case_of,
-    find_root,
-    get_dataset,
-    labelled_cases,
-    slice_number,
-    volume_of,
-)
-from dataloaders.errors import InputError
+from dataloaders.datasets import PatchDataset, SliceDataset, VolumeDataset
+from dataloaders.files import InputError
 from dataloaders.info import Preparation
-from dataloaders.inspection import hardly_shown
 from dataloaders.reading import (
+    hardly_shown,
     image_axes,
     lacks_label,
     list_hash,
@@ -36,8 +26,17 @@ from dataloaders.reading import (
     stated_orientation,
     stated_preparation,
 )
-from dataloaders.training_sets import PatchDataset, SliceDataset
-from dataloaders.volumes import VolumeDataset
+from dataloaders.registry import (
+    DATASETS,
+    PREPARATIONS,
+    DatasetInfo,
+    case_of,
+    find_root,
+    get_dataset,
+    labelled_cases,
+    slice_number,
+    volume_of,
+)
 
 NOT_CHOSEN = "not chosen: no validation, best.pth holds the last weights"
 

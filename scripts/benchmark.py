@@ -32,8 +32,8 @@ import train_DuCiSC
 import train_Ours_BCP
 import train_Ours_MT
 from dataloaders.augmentation import draw_strong, draw_weak
-from dataloaders.datasets import get_dataset
 from dataloaders.reading import read_case
+from dataloaders.registry import get_dataset
 from dataloaders.sampler import TwoStreamBatches
 from dataloaders.seeding import generator
 from dataloaders.training_data import load_training_data

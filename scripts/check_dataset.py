@@ -21,12 +21,11 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-from dataloaders.checked_lists import ROLES, CheckedList, Finding, number_of, read_lists
-from dataloaders.datasets import DatasetInfo, case_of, find_root, get_dataset
-from dataloaders.errors import InputError
-from dataloaders.findings import all_findings, labelled_by_protocol
-from dataloaders.inspection import Facts, inspect, middle_two
-from dataloaders.writing import write_text
+from dataloaders.checks.findings import all_findings, labelled_by_protocol
+from dataloaders.checks.inspection import Facts, inspect, middle_two
+from dataloaders.checks.lists import ROLES, CheckedList, Finding, number_of, read_lists
+from dataloaders.files import InputError, write_text
+from dataloaders.registry import DatasetInfo, case_of, find_root, get_dataset
 from utils.cli import Parser, add_name_flag, new_file, one_line_errors, worker_count
 from utils.reports.contact_sheet import Card, render_sheet, thumbnail
 from utils.reports.results import format_table

@@ -12,11 +12,10 @@ from typing import Iterator, Mapping, Optional, Sequence
 import numpy as np
 from scipy import stats
 
-from dataloaders.errors import InputError
-from dataloaders.writing import write_json, write_text
+from dataloaders.files import InputError, write_json, write_text
 from scripts.jobs import Job
 from utils.reports.settings import Setting
-from utils.reports.tables import Block, as_markdown
+from utils.reports.tables import Block
 from utils.runs.folder import read_metrics
 
 MARK = "<!-- below: written by a script; edit above this line only -->"
@@ -57,13 +56,19 @@ def scores_of(summary: dict) -> dict:
     }
 
 
-def collect(target: str, settings: Sequence[Setting], jobs: Sequence[Job]) -> dict:
-    """The record of a target: for each setting its command and, for each seed, scores, hours and validation curve."""
+def collect(target: str, settings: Sequence[Setting], jobs: Sequence[Job], blocks: Sequence[Block]) -> dict:
+    """The record of a target: for each setting its command and, for each seed, scores, hours and validation curve; and
+    the paired differences of settings.
+    """
     commands = {job.folder.parent.name: job for job in jobs}
+    comparisons = [found for block in blocks for found in block.comparisons]
     record: dict = {"target": target, "settings": {}}
+    record["differences"] = [
+        {"difference": found.name, "weights": found.kind, **found.differences["dice"]._asdict()}
+        for found in comparisons
+    ]
     for setting in settings:
-        job = commands[setting.name]
-        entry: dict = {"command": f"python {shlex.join(job.commands()['train'])}", "seeds": {}}
+        entry: dict = {"command": typed(commands[setting.name]), "seeds": {}}
         for index, run in enumerate(setting.runs):
             rows = training_rows(run.folder)
             made = run.config
@@ -71,12 +76,73 @@ def collect(target: str, settings: Sequence[Setting], jobs: Sequence[Job]) -> di
                 **{kind: scores_of(tests[index].summary) for kind, tests in setting.tests.items()},
                 "hours": round(hours(rows), 3),
                 "commit": made["commit"],
-                "device": made["device"],
+                "device": made["device"].replace("device: ", ""),
                 "torch": made["versions"]["torch"],
                 "validation_dice": {str(row["iteration"]): row["val/dice"] for row in rows if "val/dice" in row},
             }
         record["settings"][setting.name] = entry
     return record
+
+
+def typed(job: Job) -> str:
+    """The train command without what differs between seeds and machines."""
+    flags = job.commands()["train"]
+    for flag in ("--seed", "--output_dir"):
+        if flag in flags:
+            place = flags.index(flag)
+            del flags[place : place + 2]
+    return f"python {shlex.join(flags)}"
+
+
+def merge(old: dict, new: dict) -> dict:
+    """The new record, and of an older one of the same target the seeds and differences that it lacks."""
+    settings = {}
+    for name in dict.fromkeys((*old["settings"], *new["settings"])):
+        was, now = (record["settings"].get(name, {"seeds": {}}) for record in (old, new))
+        settings[name] = {**was, **now, "seeds": {**was["seeds"], **now["seeds"]}}
+    known = {(row["difference"], row["weights"]) for row in new["differences"]}
+    kept = [row for row in old.get("differences", []) if (row["difference"], row["weights"]) not in known]
+    return {**new, "settings": settings, "differences": kept + new["differences"]}
+
+
+def summary_table(record: dict) -> list[str]:
+    """All settings as Markdown: mean ± sample standard deviation over the seeds; the spread over cases separately."""
+    first = next(iter(next(iter(record["settings"].values()))["seeds"].values()))
+    classes = list(first["best"]["dice_by_class"])
+    titles = ["setting", "seeds", "DSC %, last", "DSC %, best", *(f"{name} %" for name in classes)]
+    titles += ["Jaccard %", "95HD (voxel)", "ASD (voxel)", "spread over cases, DSC %", "empty"]
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    for name, entry in record["settings"].items():
+        best, last = ([seed[kind] for seed in entry["seeds"].values()] for kind in ("best", "last"))
+        by_class = [mean_and_deviation([seed["dice_by_class"][label] for seed in best], 100) for label in classes]
+        distances = [mean_and_deviation([seed[metric] for seed in best]) for metric in ("hd95", "asd")]
+        cells = [name, str(len(best))]
+        cells += [mean_and_deviation([seed["dice"] for seed in seeds], 100) for seeds in (last, best)]
+        cells += [*by_class, mean_and_deviation([seed["jaccard"] for seed in best], 100), *distances]
+        cells += [f"{100 * np.mean([seed['dice_std_over_cases'] for seed in best]):.1f}"]
+        cells += [str(sum(seed["empty_predictions"] for seed in best))]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def mean_and_deviation(values: Sequence[Optional[float]], scale: float = 1.0) -> str:
+    """Of one value the value alone; undefined ones are left out."""
+    found = scale * np.array([value for value in values if value is not None], dtype=float)
+    if not len(found):
+        return "-"
+    return f"{found.mean():.2f}" + (f" ± {found.std(ddof=1):.2f}" if len(found) > 1 else "")
+
+
+def difference_table(record: dict) -> list[str]:
+    """Paired differences of Dice as Markdown."""
+    lines = ["| difference | weights | DSC % | 95 % interval | Wilcoxon p | n |", "|---|---|---|---|---|---|"]
+    for row in record["differences"]:
+        if row["mean"] is not None:
+            interval = "-" if row["low"] is None else f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}"
+            p_value = "-" if row["p_value"] is None else f"{row['p_value']:.2g}"
+            cells = [row["difference"], row["weights"], f"{100 * row['mean']:+.2f}", interval, p_value, row["count"]]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
 
 
 def draw_curves(record: dict):
@@ -112,25 +178,39 @@ def page_above(page: Path, title: str) -> str:
     return f"{text.split(MARK)[0].rstrip()}\n\n{MARK}\n\n"
 
 
-def write_report(folder: Path, record: dict, blocks: Sequence[Block]) -> list[Path]:
-    """<target>.json, <target>.svg and <target>.md in `folder`; of a page that exists the text above MARK is kept."""
+def write_report(folder: Path, record: dict) -> list[Path]:
+    """<target>.json, <target>.svg and <target>.md in `folder`.
+
+    Of a page that exists the text above MARK is kept, of a record the seeds whose runs are not at hand any more.
+    """
     name = record["target"].replace("-", "_")
     page, curves, numbers = (Path(folder) / f"{name}{suffix}" for suffix in (".md", ".svg", ".json"))
     text = page_above(page, record["target"])
+    if numbers.exists():
+        read_record(numbers)
+        record = merge(json.loads(numbers.read_text()), record)
     write_json(numbers, record)
     figure = draw_curves(record)
     figure.savefig(curves, metadata={"Date": None})
     seeds = [seed for entry in record["settings"].values() for seed in entry["seeds"].values()]
-    about = [f"{key}: {', '.join(dict.fromkeys(seed[key] for seed in seeds))}" for key in ("device", "torch", "commit")]
-    commands = ["| setting | hours for each seed | command, and `--seed` |", "|---|---|---|"]
+    about = [f"{key}: {', '.join(dict.fromkeys(seed[key] for seed in seeds))}" for key in ("torch", "commit")]
+    commands = ["| setting | device | hours for each seed | command, and `--seed` |", "|---|---|---|---|"]
     for setting, entry in record["settings"].items():
         spent = ", ".join(f"{seed['hours']:.2f}" for seed in entry["seeds"].values())
-        commands.append(f"| {setting} | {spent} | `{entry['command']}` |")
+        devices = ", ".join(dict.fromkeys(seed["device"] for seed in entry["seeds"].values()))
+        commands.append(f"| {setting} | {devices} | {spent} | `{entry['command']}` |")
     total = sum(seed["hours"] for seed in seeds)
     parts = [
         f"{len(seeds)} runs, {total:.1f} hours of training and validation together; " + "; ".join(about),
         f"![validation Dice over the iterations, mean and range over the seeds]({curves.name})",
-        as_markdown(blocks).strip(),
+        "\n".join(summary_table(record)),
+        "Mean ± sample standard deviation over the seeds; all columns but the first DSC are of the best weights by "
+        "validation. Spread over cases: the standard deviation over the test cases, mean over the seeds. Empty: "
+        "predictions that miss a class the case has, over all seeds.",
+        "\n".join(difference_table(record)),
+        "Paired differences on the same test cases, a patient's frames and all seeds averaged first (n patients): "
+        "percentile interval of the bootstrap (10,000 draws), two-sided Wilcoxon signed-rank test, not corrected for "
+        "several tests.",
         "\n".join(commands),
     ]
     write_text(page, text + "\n\n".join(parts) + "\n")

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
 try:
-    import fcntl  # not on Windows: there two calls at once are not kept apart
+    import fcntl  # not on Windows: nothing keeps two calls apart there
 except ImportError:
     fcntl = None
 
-from dataloaders.datasets import get_dataset
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.reading import file_hash
+from dataloaders.registry import get_dataset
 from scripts.rows import Row
 from utils.runs.checkpoints import load_tensors
 from utils.runs.folder import differences, read_metrics, recorded_flags, run_path

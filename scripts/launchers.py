@@ -14,7 +14,7 @@ from typing import Iterator, Optional, Sequence
 
 import torch
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from scripts.jobs import ROOT, TIME_IS_UP, Job, Outcome, Stopper, last_lines, run_job
 
 TIMEOUT, MARGIN = 24 * 60, 5  # minutes of a cluster job, and how long before its end a training saves and ends

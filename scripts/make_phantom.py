@@ -24,15 +24,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-from dataloaders.datasets import DATASETS, DatasetInfo, get_dataset
-from dataloaders.errors import InputError
+from dataloaders.custom_datasets import DESCRIPTION
+from dataloaders.files import InputError, write_h5, write_text
 from dataloaders.geometry import Geometry
-from dataloaders.own_datasets import DESCRIPTION
+from dataloaders.registry import DATASETS, DatasetInfo, get_dataset
 from dataloaders.scans.files import write_label, write_scan
 from dataloaders.scans.preparation import from_axes
 from dataloaders.scans.scan import flip_array
 from dataloaders.seeding import generator
-from dataloaders.writing import write_h5, write_text
 from utils.cli import Parser, array_size, new_folder, not_negative, one_line_errors, positive, seed_number
 
 KIND = "phantoms"  # by which tables and pages know them, in h5 attributes and in dataset.json

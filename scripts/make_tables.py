@@ -20,7 +20,7 @@ from typing import Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-from dataloaders.writing import write_text
+from dataloaders.files import write_text
 from utils.cli import Parser, new_file, one_line_errors
 from utils.reports.results import ALL_COLUMNS
 from utils.reports.settings import find_settings

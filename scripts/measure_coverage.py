@@ -20,12 +20,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-from dataloaders.datasets import PREPARATIONS, get_dataset
+from dataloaders.files import write_h5, write_text
 from dataloaders.geometry import Geometry
+from dataloaders.registry import PREPARATIONS, get_dataset
 from dataloaders.scans.preparation import attributes, draw_margin, prepare
 from dataloaders.scans.scan import Scan
 from dataloaders.seeding import generator
-from dataloaders.writing import write_h5, write_text
 from scripts.make_phantom import ANATOMY, ellipse, smooth_field
 from utils.cli import Parser, new_folder, one_line_errors
 from utils.prediction.predict import load_model, predict_prepared, predict_scan
@@ -49,7 +49,7 @@ def draw_scan(name: str, number: int, lookalikes: int) -> tuple[Scan, Scan]:
     shift = rng.uniform(-0.5, 0.5, 2)
     near = [x - shift[0], y - shift[1], z]
     label, tissue = ANATOMY[name](rng, [axis + 0.03 * smooth_field(rng, axis.shape, 4) for axis in near])
-    tissue = np.where(tissue < 0.1, 0.4, tissue)  # the body goes on where the organ's surroundings end
+    tissue = np.where(tissue < 0.1, 0.4, tissue)  # the body continues where the organ's surroundings end
     bright = float(tissue[label == 1].max())
     angles = rng.uniform(0, 2 * np.pi) + np.arange(4) * np.pi / 2
     for angle in angles[:lookalikes]:

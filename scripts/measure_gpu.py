@@ -29,9 +29,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from dataloaders.datasets import find_root, get_dataset
-from dataloaders.errors import InputError
-from dataloaders.writing import write_json, write_text
+from dataloaders.files import InputError, write_json, write_text
+from dataloaders.registry import find_root, get_dataset
 from scripts.evidence import page_above
 from scripts.jobs import TIME_IS_UP, Job, run_job
 from scripts.make_phantom import make_phantom

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from utils.cli import Parser, one_line_errors
 from utils.reports.runs import find_records
 

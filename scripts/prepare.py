@@ -35,12 +35,12 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-from dataloaders.datasets import PREPARATIONS, DatasetInfo, case_of, get_dataset, own_info
-from dataloaders.errors import InputError
+from dataloaders.checks.patient_names import describe_suspects, suspect_patients
+from dataloaders.custom_datasets import DESCRIPTION, read_own_dataset
+from dataloaders.files import InputError, WriteError, write_h5, write_text
 from dataloaders.info import Preparation
-from dataloaders.own_datasets import DESCRIPTION, read_own_dataset
-from dataloaders.patient_names import describe_suspects, suspect_patients
 from dataloaders.reading import read_arrays, resolve
+from dataloaders.registry import PREPARATIONS, DatasetInfo, case_of, get_dataset, own_info
 from dataloaders.scans.comparison import Difference, compare_case
 from dataloaders.scans.custom_scans import (
     OwnScan,
@@ -52,12 +52,11 @@ from dataloaders.scans.custom_scans import (
 from dataloaders.scans.downloads import WITHDRAWN, Source, find_cases, published_cases
 from dataloaders.scans.files import read_scan, scan_hash
 from dataloaders.scans.preparation import FLIPS, align_label, attributes, draw_margin, prepare
-from dataloaders.writing import WriteError, write_h5, write_text
 from utils.cli import Parser, new_folder, not_negative, one_line_errors, seed_number, worker_count
 from utils.runs.lock import hold
 
 SLICE_AXES = [a + b for x in "xX" for y in "yY" for a, b in ((x, y), (y, x))]
-SPLIT = (70, 10, 20)  # shares of an own dataset's labelled patients in training, validation and test
+SPLIT = (70, 10, 20)  # shares of a custom dataset's labelled patients in training, validation and test
 ROUNDING = 1e-5  # --check: image values that differ by less are the same
 
 

@@ -28,9 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run f
 
 import test_2d
 import test_3d
-from dataloaders.datasets import find_root, get_dataset
-from dataloaders.errors import InputError
-from dataloaders.writing import write_text
+from dataloaders.files import InputError, write_text
+from dataloaders.registry import find_root, get_dataset
 from scripts.evidence import check, collect, read_record, write_report
 from scripts.jobs import Job, card
 from scripts.launchers import run_cluster, run_local
@@ -232,7 +231,7 @@ def write_tables(args: argparse.Namespace, jobs: list[Job], failures: dict[Job, 
         write_text(base.with_suffix(suffix), render(blocks, format))
         print(f"{format}: {base.with_suffix(suffix)}")
     if args.report:
-        for path in write_report(args.report, collect(args.targets[0], tested, jobs), blocks):
+        for path in write_report(args.report, collect(args.targets[0], tested, jobs, blocks)):
             print(f"report: {path}")
     if args.check:
         for line, expected in check(read_record(args.check), tested):

@@ -20,7 +20,7 @@ def write_itk(path, array, geometry):
 def write_slices(folder, array, series="1.2.3", skip=(), spacing=(0.75, 0.75, 2.0), tilt=0):
     """A folder with a DICOM series of axial slices (Z, Y, X) in HU, their names in the reverse order of place.
 
-    spacing: mm along X, Y, Z; skip: slices that are left out; tilt: mm along Y that each slice lies behind the last.
+    spacing: mm along X, Y, Z; skip: slices that are left out; tilt: mm along Y that each slice is behind the last.
     """
     import SimpleITK as sitk
 

@@ -11,7 +11,7 @@ from pathlib import Path
 for name in sys.argv[1:]:
     sys.modules[name] = None  # an import raises ModuleNotFoundError
 sys.path.insert(0, ".")
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 
 folders = ("dataloaders", "networks", "utils", "scripts")
 paths = [*Path().glob("*.py"), *(path for folder in folders for path in Path(folder).rglob("*.py"))]

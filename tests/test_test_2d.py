@@ -12,7 +12,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from utils.prediction.predict.colour_tables import ITK_SNAP
 
 import test_2d
 import test_3d
@@ -21,6 +20,7 @@ from networks import net_factory
 from scripts import make_tables, reproduce
 from scripts import plot_run as plot_run_script
 from test_2d import main
+from utils.prediction.colour_tables import ITK_SNAP
 from utils.reports import testing
 from utils.reports.results import read_results
 from utils.reports.verification import verify_run
@@ -129,7 +129,8 @@ def test_best_weights_that_are_the_last_are_tested_once(runs, capsys, monkeypatc
     own = {"run", "weights", "weights_sha256", "val_dice"}
     assert {key for key in best if best[key] != last[key]} == own and best["val_dice"] == 0.5
     assert (run / "test_best/per_case.csv").read_bytes() == before == (run / "test_last/per_case.csv").read_bytes()
-    assert len(list((run / "test_last/nifti").iterdir())) == len(list((run / "test_last/predictions").iterdir())) == 4
+    files = (run / "test_last/nifti").glob("*.nii.gz"), (run / "test_last/predictions").iterdir()
+    assert [len(list(found)) for found in files] == [4, 4]
     assert not any(verdict.found for verdict in verify_run(run, {2: test_2d.predictor}))
 
 
@@ -251,7 +252,7 @@ def test_seeds_trained_with_other_flags_are_shown_but_not_averaged(runs, capsys)
     path.write_text(json.dumps(config))
     assert main(["--output_dir", str(runs)]) == 1
     out, error = capsys.readouterr()
-    reason = "seed_2: trained with --consistency 0.7, its sister"
+    reason = "seed_2: trained with --consistency 0.7, but "
     assert reason in error and "seed_1 best" in out and "seed_2 best" in out and "mean ± std" not in out
     with pytest.raises(SystemExit) as stop:
         make_tables.main([str(runs)])
@@ -339,8 +340,8 @@ def without_pictures(monkeypatch, *missing):
     for name in missing:
         monkeypatch.setitem(sys.modules, name, None)
     for name in ("figures", "report_page"):
-        monkeypatch.delitem(sys.modules, f"utils.{name}", raising=False)
-        monkeypatch.delattr(f"utils.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"utils.reports.{name}", raising=False)
+        monkeypatch.delattr(f"utils.reports.{name}", raising=False)
 
 
 def test_without_libraries_for_pictures_all_else_runs(phantoms, tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ import torch
 
 import test_2d
 import test_3d
-from dataloaders.datasets import PREPARATIONS
+from dataloaders.registry import PREPARATIONS
 from dataloaders.training_data import load_training_data
 from networks import net_factory
 from train_DuCiSC import PRESETS, draw_fuse_weight, main, parse_args
@@ -60,7 +60,7 @@ def test_records_thresholds_and_the_rule_of_selection(whole_run):
     assert after == {"loss/total", *(f"loss/{name}" for name in names)}
     assert losses[-1]["loss/total"] == pytest.approx(sum(losses[-1][f"loss/{name}"] for name in names), abs=1e-5)
     for scale in range(4):
-        assert losses[0][f"monitor/threshold_scale{scale}_class0"] == 0.5  # at rest until the warm-up ends
+        assert losses[0][f"monitor/threshold_scale{scale}_class0"] == 0.5  # frozen until the warm-up ends
         assert 0 <= losses[-1][f"monitor/certain_share_scale{scale}"] <= 1
     assert any(losses[-1][f"monitor/threshold_scale{s}_class{c}"] != 0.5 for s in range(4) for c in range(2))
     assert "monitor/weighted_sum" in losses[0] and "monitor/dice_teacher" in losses[0]

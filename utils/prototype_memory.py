@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from utils.cli import array_size, loss_weight
 from utils.labels import hard_label, one_hot
 from utils.pooling import sum_over_pixels

@@ -10,13 +10,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from dataloaders.datasets import case_of, volume_of
-from dataloaders.errors import InputError
-from dataloaders.own_datasets import OwnDataset
-from dataloaders.patient_names import EACH_SCAN
+from dataloaders.checks.patient_names import EACH_SCAN
+from dataloaders.custom_datasets import OwnDataset
+from dataloaders.files import InputError, csv_text
+from dataloaders.registry import case_of, volume_of
 from dataloaders.scans.files import scan_files, scan_suffix
 from dataloaders.seeding import generator
-from dataloaders.writing import csv_text
 
 # (images, labels, whether they are for the test alone); nnU-Net's folders, or plain ones
 LAYOUTS = (

@@ -10,7 +10,7 @@ from typing import Optional, Sequence
 
 import numpy as np
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 
 POSITION, ORIENTATION, SPACING, FRAMES, RESCALE = (
     "0020|0032",

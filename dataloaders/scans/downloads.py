@@ -11,9 +11,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from dataloaders.datasets import case_of
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.reading import read_list
+from dataloaders.registry import case_of
 from dataloaders.scans.dicom import is_dicom
 
 LISTS = Path(__file__).resolve().parent.parent / "lists"

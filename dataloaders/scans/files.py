@@ -20,13 +20,12 @@ from typing import Any, Iterator, List, Sequence
 
 import numpy as np
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError, whole_file
 from dataloaders.geometry import Geometry
 from dataloaders.info import SUFFIXES
 from dataloaders.reading import file_hash
 from dataloaders.scans import dicom
 from dataloaders.scans.scan import Scan
-from dataloaders.writing import whole_file
 
 PAIR = (".hdr", ".img", ".hdr.gz", ".img.gz")
 NIFTI = (".nii", ".nii.gz", *PAIR)

@@ -11,7 +11,7 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.geometry import Geometry
 from dataloaders.info import Preparation, Range
 from dataloaders.scans.files import resample

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.geometry import Geometry
 
 

@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.reading import image_axes, read_case, read_list, resolve, resolve_all
 
 GOOD = {"image": np.full((4, 5), 0.5, np.float32), "label": np.ones((4, 5), np.uint8)}

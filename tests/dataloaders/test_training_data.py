@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from dataloaders.datasets import PREPARATIONS
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.geometry import Geometry
+from dataloaders.registry import PREPARATIONS
 from dataloaders.training_data import load_training_data
 
 DEFAULTS = argparse.Namespace(

@@ -2,9 +2,9 @@ import h5py
 import numpy as np
 import pytest
 
-from dataloaders.datasets import DATASETS
-from dataloaders.own_datasets import read_own_dataset
+from dataloaders.custom_datasets import read_own_dataset
 from dataloaders.reading import stated_kind
+from dataloaders.registry import DATASETS
 from dataloaders.seeding import generator
 from scripts.make_phantom import draw_case, draw_style, main, make_phantom
 
@@ -64,7 +64,7 @@ def test_heart_is_a_ring_beside_a_crescent_and_end_slices_lack_classes():
     middle = label[4]
     centres = {c: np.argwhere(middle == c).mean(axis=0) for c in (1, 2, 3)}
     assert np.abs(centres[2] - centres[3]).max() < 3  # the ring goes round the pool
-    assert np.linalg.norm(centres[1] - centres[3]) > 10  # the RV lies beside
+    assert np.linalg.norm(centres[1] - centres[3]) > 10  # the RV is next to it
     assert 1 not in label[-1]  # no RV at the apex
 
 

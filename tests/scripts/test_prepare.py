@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scan_files import write_slices
 
-from dataloaders.datasets import DATASETS, labelled_cases
 from dataloaders.geometry import Geometry
 from dataloaders.reading import read_case, read_list, read_spacing, resolve_all
+from dataloaders.registry import DATASETS, labelled_cases
 from dataloaders.scans import downloads
 from dataloaders.scans.files import read_scan
 from dataloaders.scans.preparation import restore
@@ -185,7 +185,7 @@ def test_pancreas_finds_the_flip_and_goes_on_without_the_withdrawn(tmp_path, lis
     image, label = read_case(path, 3, 2)
     assert attributes(path)["label_flip"] == "y" and read_spacing(path) == (1, 1, 1)
     assert image.shape[2] == 12 and label.sum() == 32 * 12 * 4 and abs(image.mean()) < 1e-5
-    assert image[label == 1].min() > 2 > 0 > np.median(image)  # the label lies on the one tissue
+    assert image[label == 1].min() > 2 > 0 > np.median(image)  # the label is on the one tissue
     path = source / "label" / "label0001.nii.gz"
     write(path, np.roll(read_scan(path).array, 25, axis=2))
     assert run("Pancreas", source, tmp_path / "other") == 2
@@ -211,7 +211,7 @@ def test_missing_cases_are_named_at_once_and_the_rest_is_done(tmp_path, lists, c
     assert run("ACDC", acdc(tmp_path / "download"), tmp_path / "home") == 1
     out = capsys.readouterr().out
     assert "missing from the download, 2: patient009, patient008\n" in out
-    assert "train_slices.list not written, 4 of its 8 cases are not there; test.list 2 volumes" in out
+    assert "train_slices.list not written, 4 of its 8 cases are missing; test.list 2 volumes" in out
     root = tmp_path / "home" / "ACDC"
     assert len(list((root / "data/slices").iterdir())) == 12 and not (root / "train_slices.list").exists()
     acdc(tmp_path / "download", ["patient008", "patient009"])  # they have come
@@ -230,7 +230,10 @@ def image_of(source):
 FAULTS = {
     "truncated gz": (lambda s: image_of(s).write_bytes(image_of(s).read_bytes()[:300]), "damaged or cut short"),
     "4-D": (lambda s: sitk.WriteImage(sitk.Image([4, 4, 4, 2], sitk.sitkInt16), str(image_of(s))), "4 axes"),
-    "RGB": (lambda s: sitk.WriteImage(sitk.Image([4, 4, 4], sitk.sitkVectorUInt8, 3), str(image_of(s))), "3 values a"),
+    "RGB": (
+        lambda s: sitk.WriteImage(sitk.Image([4, 4, 4], sitk.sitkVectorUInt8, 3), str(image_of(s))),
+        "3 values per",
+    ),
     "NaN": (lambda s: write(image_of(s), np.full((3, 8, 9), np.nan, np.float32)), "216 voxels are NaN"),
     "float labels": (lambda s: write(gt(s), np.full((3, 8, 9), 0.5, np.float32)), "labels must be whole numbers"),
     "13 classes": (lambda s: write(gt(s), np.full((3, 8, 9), 13, np.uint8)), "label 13 found, only 0, 1, 2, 3"),
@@ -291,7 +294,7 @@ def test_nothing_is_overwritten(tmp_path, acdc_lists, capsys):
                 file["image"] = np.zeros(3)
         before = contents(root)
         assert run("ACDC", source, tmp_path / "home") == 2 and contents(root) == before
-        assert "patient003_frame02.h5: there, but" in capsys.readouterr().err
+        assert "patient003_frame02.h5: exists but" in capsys.readouterr().err
     path.unlink()
     assert run("ACDC", source, tmp_path / "home") == 0
     assert (root / "test.list.old").read_text() == "mine\n"

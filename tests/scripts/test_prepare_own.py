@@ -194,7 +194,8 @@ def test_a_split_without_validation_or_test_moves_their_former_lists_away(tmp_pa
         assert not (tmp_path / f"Mine/{role}.list").exists()
         assert (tmp_path / f"Mine/{role}.list.old").read_text() == text
         assert (
-            f"{role}.list of another split kept as {role}.list.old" in out and f"this split has no {role} list" in out
+            f"{role}.list of another split was kept as {role}.list.old" in out
+            and f"this split has no {role} list" in out
         )
     assert "a run trained on the former ones may have seen the new test cases" in out
     train = dict.fromkeys(entry.rsplit("_slice_", 1)[0] for entry in read_list(tmp_path / "Mine/train_slices.list"))

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from scripts import evidence, jobs, launchers, reproduce, rows
 from scripts.jobs import Job, run_job
 from scripts.rows import BCP, MT, TARGETS, Row
@@ -510,14 +510,26 @@ def test_report_and_check(home, first_call, capsys, tmp_path, monkeypatch):
     summary = json.loads((home / "ACDC/Ours_MT_5/seed_1337/test_last/summary.json").read_text())
     assert seed["last"]["dice"] == summary["metrics"]["dice"]["mean"] and list(seed["validation_dice"]) == ["2", "4"]
     page = (tmp_path / "two.md").read_text()
-    assert "train_Ours_MT.py --name ACDC --labelnum 5" in page and "| Ours_MT_5 | best | 1 |" in page
+    assert "train_Ours_MT.py --name ACDC --labelnum 5" in page and "| Ours_MT_5 | 1 |" in page
     assert "case" not in record["settings"]["Ours_MT_5"] and (tmp_path / "two.svg").read_text().startswith("<?xml")
     capsys.readouterr()
 
+    earlier = {**seed, "best": {**seed["best"], "dice": 0.5}}
+    record["settings"] = {"Ours_MT_5": {**record["settings"]["Ours_MT_5"], "seeds": {"1337": earlier, "7": earlier}}}
+    record["differences"] = [{"difference": "a - b", "weights": "best", "mean": 0.01, "low": 0, "high": 0.02}]
+    record["differences"][0].update(p_value=0.04, count=20)
+    (tmp_path / "two.json").write_text(json.dumps(record))
     (tmp_path / "two.md").write_text(page.replace("# two", "# By hand"))
     assert reproduce.main([*flags, "--report", str(tmp_path), "--check", str(tmp_path / "two.json")]) == 0
-    assert "not compared: Ours_MT_5 seed_1337 best: Dice" in capsys.readouterr().out  # one seed says nothing of others
-    assert "# By hand" in (tmp_path / "two.md").read_text()
+    assert "2 seeds recorded, too few to compare with" in capsys.readouterr().out
+    page, merged = (tmp_path / "two.md").read_text(), json.loads((tmp_path / "two.json").read_text())
+    assert (
+        "# By hand" in page
+        and "| Ours_MT_5 | 2 |" in page
+        and "| a - b | best | +1.00 | +0.00 to +2.00 | 0.04 | 20 |" in page
+    )
+    seeds = merged["settings"]["Ours_MT_5"]["seeds"]
+    assert seeds["7"] == earlier and seeds["1337"] == seed  # what is at hand replaces what was recorded
     dice = seed["best"]["dice"]
     for values, code in (((dice - 0.01, dice, dice + 0.01), 0), ((dice + 0.1, dice + 0.11, dice + 0.12), 1)):
         several = {str(n): {"best": {"dice": value}} for n, value in enumerate(values)}

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from utils.cli import new_file, new_folder, one_line_errors
 
 

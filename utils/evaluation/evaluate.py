@@ -9,8 +9,8 @@ from typing import Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Seq
 import numpy as np
 from tqdm import tqdm
 
-from dataloaders.errors import InputError
-from dataloaders.volumes import VolumeDataset
+from dataloaders.datasets import VolumeDataset
+from dataloaders.files import InputError
 from utils.evaluation.metrics import HD95, case_metrics
 
 REPORT_SECONDS = 60  # between two lines of progress without a terminal

@@ -11,8 +11,8 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from dataloaders.datasets import DatasetInfo
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
+from dataloaders.registry import DatasetInfo
 from dataloaders.resize import nearest_zoom
 from utils.labels import hard_label
 

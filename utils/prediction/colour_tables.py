@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Sequence
 
-from dataloaders.writing import write_text
+from dataloaders.files import write_text
 from utils.training.panels import class_colour
 
 ITK_SNAP, SLICER = "labels_itksnap.txt", "labels_slicer.ctbl"

@@ -14,14 +14,13 @@ from typing import Dict, Mapping, Optional, Sequence
 
 import numpy as np
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError, WriteError, csv_text, write_json, write_text
 from dataloaders.geometry import Geometry
 from dataloaders.info import SUFFIXES, Preparation
 from dataloaders.reading import file_hash
 from dataloaders.scans.dicom import has_pixels, is_dicom
 from dataloaders.scans.files import read_scan, scan_files, scan_hash, scan_suffix, write_label, write_scan
 from dataloaders.scans.scan import Scan
-from dataloaders.writing import WriteError, csv_text, write_json, write_text
 from utils.cli import Parser, check_patch_size, dataset_names, new_folder
 from utils.prediction.colour_tables import write_colour_tables
 from utils.prediction.predict import Model, Prediction, load_model, predict_scan

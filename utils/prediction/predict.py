@@ -13,10 +13,10 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 import torch
 
-from dataloaders.datasets import PREPARATIONS, DatasetInfo
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.geometry import OPPOSITE
 from dataloaders.info import Preparation
+from dataloaders.registry import PREPARATIONS, DatasetInfo
 from dataloaders.scans.preparation import Prepared, crop_box, prepare, restore
 from dataloaders.scans.scan import Scan, flip, flip_array
 from utils.evaluation.inference import (

@@ -15,10 +15,10 @@ import h5py
 import numpy as np
 import torch
 
-from dataloaders.datasets import get_dataset
-from dataloaders.errors import InputError
+from dataloaders.datasets import Case, slice_name
+from dataloaders.files import InputError
+from dataloaders.registry import get_dataset
 from dataloaders.training_data import open_volumes
-from dataloaders.volumes import Case, slice_name
 from utils.reports.pages import Html, enlargeable
 from utils.training.panels import class_colour, error_map, grey, overlay, window
 
@@ -169,7 +169,7 @@ def draw_boxes(classes: Sequence[str], scores: Mapping[str, np.ndarray]) -> list
 def inline_svg(figure: Figure, title: str) -> Html:
     """The figure as SVG for a page: transparent, black drawn in the page's text colour, enlarged by a click."""
     text = io.StringIO()
-    # the salt keeps the ids of one page's figures apart
+    # the salt keeps the ids of one page's figures distinct
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif"}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()[text.getvalue().index("<svg") :]

@@ -9,8 +9,7 @@ import json
 from pathlib import Path
 from typing import Iterator, Mapping, Optional, Sequence
 
-from dataloaders.errors import InputError
-from dataloaders.writing import write_text
+from dataloaders.files import InputError, write_text
 from utils.reports.figures import (
     draw_boxes,
     draw_cases,

@@ -14,9 +14,8 @@ from typing import Callable, Iterable, Iterator, Mapping, NamedTuple, Optional, 
 import h5py
 import numpy as np
 
-from dataloaders.datasets import DATASETS
-from dataloaders.errors import InputError
-from dataloaders.writing import write_json
+from dataloaders.files import InputError, write_json
+from dataloaders.registry import DATASETS
 from utils.evaluation.evaluate import CaseResult, defined_mean
 from utils.evaluation.metrics import HD95, METRICS
 
@@ -146,7 +145,7 @@ class Results(NamedTuple):
     tables: dict
 
 
-# The types of what a summary.json holds apart from numbers by class, as far as tables show it; OPTIONAL may be missing.
+# The types of what a summary.json holds next to numbers by class, as far as tables show it; OPTIONAL may be missing.
 SUMMARY = {"dataset": str, "run": str, "unit": str, "empty_rule": str, "cases": int, "nms": bool, "classes": list}
 OPTIONAL = {"iteration": int, "selection": str, "note": str, "kind": str, "windows": str, "hd95": str, "method": str}
 OPTIONAL.update(val_dice=float, weights=str, flags=dict, device=str)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional, Sequence
 
-from dataloaders.datasets import DATASETS, DatasetInfo
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
+from dataloaders.registry import DATASETS, DatasetInfo
 from utils.runs.folder import FREE_ON_RESUME, recorded_flags
 
 

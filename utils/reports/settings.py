@@ -8,8 +8,8 @@ from typing import Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from dataloaders.datasets import case_of, get_dataset
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
+from dataloaders.registry import case_of, get_dataset
 from utils.evaluation.evaluate import defined_mean
 from utils.evaluation.metrics import HD95
 from utils.reports.results import Results, means, over_runs, read_results, titled

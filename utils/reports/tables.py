@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Sequence
 
-from dataloaders.datasets import DATASETS
+from dataloaders.registry import DATASETS
 from utils.evaluation.metrics import HD95
 from utils.reports.results import (
     ALL_COLUMNS,

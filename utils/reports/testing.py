@@ -11,15 +11,14 @@ import h5py
 import numpy as np
 import torch
 
-from dataloaders.datasets import DatasetInfo, find_root, get_dataset
-from dataloaders.errors import InputError
+from dataloaders.datasets import VolumeDataset
+from dataloaders.files import InputError, WriteError
 from dataloaders.geometry import Geometry
 from dataloaders.reading import file_hash, list_hash, read_spacing, stated_kind
+from dataloaders.registry import DatasetInfo, find_root, get_dataset
 from dataloaders.scans.files import write_label
 from dataloaders.scans.preparation import from_axes, restore
 from dataloaders.training_data import open_volumes, require_list
-from dataloaders.volumes import VolumeDataset
-from dataloaders.writing import WriteError
 from utils.cli import array_size, dataset_names, not_negative, voxel_size
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import HD95

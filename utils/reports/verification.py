@@ -15,11 +15,11 @@ from typing import Iterator, Mapping, NamedTuple, Optional, Sequence
 import h5py
 import numpy as np
 
-from dataloaders.datasets import find_root, get_dataset, labelled_cases
-from dataloaders.errors import InputError
+from dataloaders.datasets import VolumeDataset
+from dataloaders.files import InputError
 from dataloaders.reading import file_hash, read_list
+from dataloaders.registry import find_root, get_dataset, labelled_cases
 from dataloaders.training_data import require_list
-from dataloaders.volumes import VolumeDataset
 from utils.evaluation.metrics import HD95
 from utils.reports.results import Results, read_results
 from utils.reports.runs import Run, describe_run

@@ -9,8 +9,7 @@ from typing import Callable, Optional
 
 import torch
 
-from dataloaders.errors import InputError
-from dataloaders.writing import whole_file
+from dataloaders.files import InputError, whole_file
 
 CHECKPOINT, PREVIOUS = "checkpoint.pth", "checkpoint_prev.pth"
 

@@ -9,7 +9,7 @@ from typing import Optional
 import numpy as np
 import torch
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.seeding import generator
 
 

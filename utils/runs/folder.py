@@ -26,8 +26,7 @@ import scipy
 import torch
 from tqdm import tqdm
 
-from dataloaders.errors import InputError
-from dataloaders.writing import write_json, write_text
+from dataloaders.files import InputError, write_json, write_text
 from utils.runs.code_hash import code_sha256
 from utils.runs.device import describe_device
 from utils.runs.lock import hold

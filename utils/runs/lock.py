@@ -13,7 +13,7 @@ try:
 except ImportError:  # Windows: nothing keeps two processes out of one folder there
     fcntl = None
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 
 LOCK = ".lock"
 _held: dict[Path, tuple] = {}  # lock file -> its descriptor, the folders made for it

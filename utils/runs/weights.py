@@ -10,9 +10,9 @@ from typing import Optional, Sequence
 
 import torch
 
-from dataloaders.datasets import DATASETS, DatasetInfo, get_dataset
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.info import Preparation
+from dataloaders.registry import DATASETS, DatasetInfo, get_dataset
 from networks.net_factory import NETWORKS, net_factory
 from utils.runs.checkpoints import load_tensors
 

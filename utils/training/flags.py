@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Mapping, Optional, Sequence
 
-from dataloaders.datasets import DATASETS
+from dataloaders.registry import DATASETS
 from networks.net_factory import NETWORKS, check_network
 from utils.cli import (
     Parser,

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.sampler import TwoStreamBatches
 from dataloaders.training_data import TrainingData
 from networks import net_factory

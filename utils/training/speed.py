@@ -10,8 +10,8 @@ from typing import Callable
 import torch
 from torch import nn
 
-from dataloaders.datasets import get_dataset
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
+from dataloaders.registry import get_dataset
 
 # What --fast turns on by device and dimension, as measured: results/gpu.md, results/performance.md
 FAST = {
@@ -60,7 +60,7 @@ def place(net: nn.Module, device: torch.device, args: argparse.Namespace) -> nn.
         layout = {4: torch.channels_last, 5: torch.channels_last_3d}[max(value.ndim for value in net.parameters())]
     net = net.to(device, memory_format=layout).train()
     if args.amp != "off":
-        for part in (net, getattr(net, "proj_head", None)):  # SPC's head is called apart
+        for part in (net, getattr(net, "proj_head", None)):  # SPC's head is called separately
             if part is not None:
                 _mix_precision(part, device, AMP_DTYPES[args.amp])
     return net

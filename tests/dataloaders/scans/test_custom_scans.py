@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from dataloaders.errors import InputError
-from dataloaders.own_datasets import read_own_dataset
+from dataloaders.custom_datasets import read_own_dataset
+from dataloaders.files import InputError
 from dataloaders.scans.custom_scans import OwnScan, find_scans, labelled_patients, scan_table, split_scans
 
 

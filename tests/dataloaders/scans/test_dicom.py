@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scan_files import write_dicom, write_frames, write_slices
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.geometry import Geometry
 from dataloaders.scans.files import read_scan, scan_files
 
@@ -118,7 +118,7 @@ FAULTS = {
     "no DICOM inside": (lambda t: (t / "a.dcm").write_bytes(b"hello") and t / "a.dcm", "a.dcm: not a readable DICOM"),
     "a picture": (lambda t: picture(t / "a.dcm"), r"a.dcm: no image position .0020,0032."),
     "pictures": (lambda t: picture(t / "a.dcm") and picture(t / "b.dcm"), r"[ab].dcm: no image position .0020,0032."),
-    "in colour": (lambda t: picture(t / "a.dcm", 3), "a.dcm: 3 values a voxel"),
+    "in colour": (lambda t: picture(t / "a.dcm", 3), "a.dcm: 3 values per voxel"),
     "one slice by itself": (
         lambda t: sorted(write_slices(t / "series", ARRAY).iterdir())[0], "a single DICOM slice; give the folder of its"
     ),

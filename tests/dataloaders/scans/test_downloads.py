@@ -2,7 +2,7 @@
 
 import pytest
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.scans.downloads import find_cases, published_cases
 
 BTCV, TCIA = "Abdomen/RawData/Training", "TCIA_pancreas_labels-02-05-2017"

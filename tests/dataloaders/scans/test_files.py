@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from scan_files import write_itk
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError, WriteError
 from dataloaders.geometry import Geometry
 from dataloaders.scans.files import read_scan, resample, scan_files, scan_hash, write_label, write_scan
 from dataloaders.scans.scan import Scan
-from dataloaders.writing import WriteError
 
 nibabel = pytest.importorskip("nibabel", reason="NIfTI is read and written by nibabel")
 sitk = pytest.importorskip("SimpleITK", reason="other scans are read by SimpleITK")
@@ -208,10 +207,10 @@ FAULTS = {
     "no bytes": (lambda t: text(t / "a.nii", b""), "a.nii: not a NIfTI file"),
     "4-D": (lambda t: nifti(t, np.zeros((2, 3, 4, 5)), isVector=False), r"4 axes of \(5, 4, 3, 2\)"),
     "2-D": (lambda t: nifti(t, np.zeros((4, 5)), "a.nrrd"), r"2 axes of \(5, 4\)"),
-    "a field": (lambda t: save(t / "a.nii", array=np.zeros((3, 1, 4, 5, 6), np.float32)), "3 values a voxel"),
+    "a field": (lambda t: save(t / "a.nii", array=np.zeros((3, 1, 4, 5, 6), np.float32)), "3 values per voxel"),
     "complex": (lambda t: save(t / "a.nii", array=ARRAY.astype(np.complex64)), "voxels of type complex64"),
     "no thickness": (lambda t: with_number(t, 320, 0), "no size of a voxel"),
-    "RGB": (lambda t: nifti(t, np.zeros((3, 4, 5, 3), np.uint8), isVector=True), "3 values a voxel"),
+    "RGB": (lambda t: nifti(t, np.zeros((3, 4, 5, 3), np.uint8), isVector=True), "3 values per voxel"),
     "NaN in the affine": (lambda t: with_number(t, 280), "geometry holds NaN"),
     "NaN in an offset": (lambda t: with_number(t, 292), "geometry holds NaN"),
     "NaN in a size": (lambda t: with_number(t, 80), "geometry holds NaN"),

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataloaders.datasets import PREPARATIONS
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.geometry import Geometry
 from dataloaders.info import Preparation
+from dataloaders.registry import PREPARATIONS
 from dataloaders.scans.files import resample
 from dataloaders.scans.preparation import (
     align_label,

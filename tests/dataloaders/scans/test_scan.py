@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.geometry import Geometry
 from dataloaders.scans.scan import Scan, check_same_grid, flip, reorient
 

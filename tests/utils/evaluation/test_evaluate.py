@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from dataloaders.datasets import DATASETS
-from dataloaders.volumes import Case
+from dataloaders.datasets import Case
+from dataloaders.registry import DATASETS
 from networks import net_factory
 from utils.evaluation import evaluate as evaluation
 from utils.evaluation.evaluate import evaluate, validation_scores, with_progress

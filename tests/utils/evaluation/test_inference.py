@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from dataloaders.datasets import DATASETS
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
+from dataloaders.registry import DATASETS
 from networks import net_factory
 from utils.evaluation.inference import (
     largest_objects,

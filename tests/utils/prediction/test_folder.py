@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import torch
 from scan_files import write_dicom, write_frames, write_itk, write_slices
-from utils.prediction.predict.colour_tables import ITK_SNAP, SLICER
 
 import test_2d
 import test_3d
-from dataloaders.datasets import DATASETS, PREPARATIONS
+from dataloaders.files import write_h5
 from dataloaders.geometry import Geometry
+from dataloaders.registry import DATASETS, PREPARATIONS
 from dataloaders.scans.files import read_scan, write_scan
 from dataloaders.scans.preparation import attributes, prepare
 from dataloaders.scans.scan import flip
-from dataloaders.writing import write_h5
 from networks import net_factory
+from utils.prediction.colour_tables import ITK_SNAP, SLICER
 
 sitk = pytest.importorskip("SimpleITK", reason="scans are read and resampled by SimpleITK")
 nibabel = pytest.importorskip("nibabel", reason="NIfTI is read and written by nibabel")
@@ -106,7 +106,7 @@ def test_volumes_on_screen_and_in_the_table(tmp_path, acdc_weights, capsys):
         assert float(row[f"{name} ml"]) == pytest.approx(millilitres, rel=1e-5)
         assert f"{name} {millilitres:.4g} ml" in said
     assert "preparation as in training: min_max True, axes zyx" in said and "device: " in said
-    assert "axes: a scan is taken as it is stored" in said
+    assert "axes: scans are used as stored" in said
     about = json.loads((out / "prediction.json").read_text())
     assert about["decides"]["dataset"] == "ACDC" and about["weights"] == str(acdc_weights)
 
@@ -190,7 +190,7 @@ def test_a_converter_that_stores_a_series_the_other_way_round_changes_nothing(tm
     converted = flip(read_scan(series), axes)
     write_scan(tmp_path / "in" / "converted.nii.gz", converted.array, converted.geometry)
     assert predict(acdc_weights, tmp_path / "in", "--out", tmp_path / "out", "--save_probabilities") == 0
-    assert "axes: training's scans lay LPS in their files" in capsys.readouterr().out
+    assert "axes: the training scans were stored as LPS" in capsys.readouterr().out
     for name in ("", "_probability_1"):
         one, other = (read_scan(tmp_path / "out" / f"{what}{name}.nii.gz") for what in ("series", "converted"))
         assert len(np.unique(one.array)) >= 4 and np.array_equal(flip(other, axes).array, one.array)
@@ -210,7 +210,7 @@ def test_a_faulty_scan_is_one_line_and_the_others_are_done(tmp_path, acdc_weight
     assert '"Myo"' in (out / ITK_SNAP).read_text() and " LV " in (out / SLICER).read_text()
     assert "[3/3]" in said.out and "2 of 3 scans predicted" in said.out
 
-    before = (out / "a.nii.gz").stat().st_mtime_ns  # mended, and once more: what is there stays
+    before = (out / "a.nii.gz").stat().st_mtime_ns  # fixed, and once more: what exists stays
     scan(folder / "b.nii.gz", 1)
     assert predict(acdc_weights, folder, "--out", out) == 0
     assert (out / "a.nii.gz").stat().st_mtime_ns == before and capsys.readouterr().out.count("there already") == 2
@@ -267,7 +267,7 @@ def test_nothing_is_overwritten(tmp_path, acdc_weights, capsys):
     capsys.readouterr()
     refused("holds predictions with other --nms; name another --out", "--nms")
     refused("holds predictions with other --save_probabilities", "--save_probabilities")
-    refused(f"a.nii.gz exists already, for  {source}", source=scan(tmp_path / "other" / "a.nii.gz", 5))
+    refused(f"a.nii.gz exists already, for {source}", source=scan(tmp_path / "other" / "a.nii.gz", 5))
 
 
 def test_a_scan_that_was_replaced_is_predicted_again(tmp_path, acdc_weights, capsys):
@@ -330,7 +330,7 @@ def test_foreign_weights_need_the_datasets_name(tmp_path, acdc_weights, fill, ca
     torch.save(fill(net_factory("unet", 1, 4), 3).state_dict(), bare)
     flags = ("--patch_size", "32", "32", "--out", tmp_path / "bare")
     assert predict(bare, source, *flags) == 2
-    assert "does not state its dataset; name it with --name" in capsys.readouterr().err
+    assert "does not record its dataset; name it with --name" in capsys.readouterr().err
     assert predict(bare, source, *flags, "--name", "ACDC") == 0
     assert predict(acdc_weights, source, "--out", tmp_path / "own") == 0
     assert np.array_equal(array(tmp_path / "bare" / "a.nii.gz"), array(tmp_path / "own" / "a.nii.gz"))

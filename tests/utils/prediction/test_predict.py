@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from dataloaders.datasets import DATASETS, PREPARATIONS
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.geometry import Geometry
+from dataloaders.registry import DATASETS, PREPARATIONS
 from dataloaders.scans.files import read_scan, write_label, write_scan
 from dataloaders.scans.preparation import prepare
 from dataloaders.scans.scan import Scan, reorient

@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import pytest
 
-from dataloaders.volumes import Case
+from dataloaders.datasets import Case
 from utils.reports.figures import draw_curves, draw_tiles, inline_svg, loss_terms, pick_cases, planes
 from utils.training.panels import class_colour
 

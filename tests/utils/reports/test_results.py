@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from utils.evaluation.evaluate import CaseResult
 from utils.evaluation.metrics import case_metrics
 from utils.reports.results import (

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from dataloaders.datasets import DATASETS
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
+from dataloaders.registry import DATASETS
 from utils.reports.runs import find_records, find_runs
 
 ACDC = DATASETS["ACDC"]

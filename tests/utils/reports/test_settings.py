@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import train_Ours_MT
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from utils.reports.results import means, read_results
 from utils.reports.runs import describe_run, disagreement
 from utils.reports.settings import compare, find_settings, pairs
@@ -52,13 +52,13 @@ def test_there_is_one_mean_of_a_distance_where_seeds_miss_a_class(tested_run):
         by_class = [metrics[name]["by_class"]["Myo"]["mean"] for metrics in shown]
         assert over_cases[name]["by_class"]["Myo"]["mean"] == pytest.approx(np.mean(by_class))
     other_order = means(setting.seed_mean("best")[1]["hd95"], ("RV", "Myo", "LV"))["mean"]
-    assert over_cases["hd95"]["mean"] != pytest.approx(other_order)  # so the data tells the orders apart
+    assert over_cases["hd95"]["mean"] != pytest.approx(other_order)  # so the data distinguishes the orders
 
 
 def test_seeds_trained_with_other_flags_are_left_out_and_the_rest_is_read(tested_run):
     tested_run("Ours_MT_5", 1)
     run = tested_run("Ours_MT_5", 2, max_iterations=900)
-    with pytest.raises(InputError, match="seed_2: trained with --max_iterations 900, its sister .*seed_1 with 4"):
+    with pytest.raises(InputError, match="seed_2: trained with --max_iterations 900, but .*seed_1 with 4"):
         find_settings([run.parent])
     tested_run("Ours_BCP_5", 1, method="Ours_BCP")
     (setting,), (fault,) = find_settings([run.parent.parent])

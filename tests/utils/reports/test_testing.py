@@ -2,13 +2,12 @@ import h5py
 import numpy as np
 import pytest
 
-from dataloaders.datasets import PREPARATIONS
-from dataloaders.errors import InputError
+from dataloaders.files import InputError, write_h5
 from dataloaders.geometry import Geometry
+from dataloaders.registry import PREPARATIONS
 from dataloaders.scans.files import read_scan
 from dataloaders.scans.preparation import attributes, prepare
 from dataloaders.scans.scan import Scan
-from dataloaders.writing import write_h5
 from utils.reports.testing import write_nifti
 
 pytest.importorskip("nibabel", reason="NIfTI is read and written by nibabel")

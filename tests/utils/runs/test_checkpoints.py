@@ -5,8 +5,7 @@ import pickle
 import pytest
 import torch
 
-from dataloaders.errors import InputError
-from dataloaders.writing import WriteError, write_text
+from dataloaders.files import InputError, WriteError, write_text
 from utils.runs.checkpoints import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 
 

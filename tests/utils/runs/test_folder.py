@@ -6,7 +6,7 @@ import sys
 import h5py
 import pytest
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.training_data import load_training_data
 from train_Ours_MT import parse_args
 from utils.reports.runs import code_of

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 import test_2d
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from scripts import make_tables, prepare
 from utils.runs import lock as folder_lock
 from utils.runs.lock import LOCK, hold, release

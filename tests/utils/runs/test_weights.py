@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from networks import net_factory
 from utils.runs.weights import WeightsFile, fit_weights, load_what_fits
 

@@ -10,7 +10,7 @@ import torch
 import train_DuCiSC
 import train_Ours_BCP
 import train_Ours_MT
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from networks import net_factory
 from scripts.make_phantom import make_phantom
 from utils.copy_paste import box_mask

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Tuple
 
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.geometry import Spacing
 from dataloaders.info import SUFFIXES, Preparation
 
@@ -51,7 +51,7 @@ class OwnDataset:
     patient: Optional[str]  # None: the scan's name without _frameNN
     suffixes: Tuple[str, ...]  # of the files that are scans
     preparation: Preparation
-    notes: Tuple[str, ...]  # a line for what is passed over
+    notes: Tuple[str, ...]  # one line per thing ignored
 
 
 def read_own_dataset(path: Path) -> OwnDataset:

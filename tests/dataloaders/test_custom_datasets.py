@@ -5,10 +5,10 @@ import pickle
 
 import pytest
 
-from dataloaders.datasets import DATASETS, get_dataset, labelled_cases, own_info
-from dataloaders.errors import InputError
+from dataloaders.custom_datasets import read_own_dataset
+from dataloaders.files import InputError
 from dataloaders.info import Preparation
-from dataloaders.own_datasets import read_own_dataset
+from dataloaders.registry import DATASETS, get_dataset, labelled_cases, own_info
 
 HEART = {"name": "Heart", "dims": 2, "classes": ["RV", "Myo"], "patch_size": [64, 32], "intensity": "min-max"}
 LIVER = {"name": "Liver", "dims": 3, "classes": ["liver"], "patch_size": [64, 48, 32], "intensity": [-100, 200]}

@@ -1,4 +1,4 @@
-from dataloaders.checked_lists import CheckedList, summarise_entries
+from dataloaders.checks.lists import CheckedList, summarise_entries
 
 
 def test_names_in_one_line():

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from dataloaders.datasets import DatasetInfo
-from dataloaders.errors import InputError
+from dataloaders.datasets import slice_name
+from dataloaders.files import InputError
 from dataloaders.reading import case_problems, drop_leading_axis, read_arrays, read_spacing, scan_geometry
-from dataloaders.volumes import slice_name
-
-FEW_VOXELS = 5  # of a class for each labelled case, below which it is hardly shown
+from dataloaders.registry import DatasetInfo
 
 
 class Facts(NamedTuple):
@@ -67,17 +65,6 @@ def inspect(path: Path, info: DatasetInfo, dims: int, label_required: bool, draw
         label = np.nan_to_num(label) if drawable else np.zeros(image.shape)
         facts = facts._replace(planes=_planes(image, label, info.dims))
     return facts
-
-
-def hardly_shown(voxels: Sequence[Sequence[int]], classes: Sequence[str]) -> List[str]:
-    """A phrase for each class of which labelled images have no voxels, or next to none; a row of counts per case."""
-    phrases = []
-    for name, count in zip(classes, map(sum, zip(*voxels))):
-        if count == 0:
-            phrases.append(f"no labelled image shows {name}")
-        elif count < FEW_VOXELS * len(voxels):
-            phrases.append(f"all labelled images together show only {count} voxels of {name}")
-    return phrases
 
 
 def image_hash(image: np.ndarray) -> bytes:

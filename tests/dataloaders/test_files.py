@@ -5,8 +5,8 @@ import h5py
 import numpy as np
 import pytest
 
+from dataloaders.files import WriteError, whole_file, write_h5, write_text
 from dataloaders.reading import read_arrays
-from dataloaders.writing import WriteError, whole_file, write_h5, write_text
 
 IMAGE, LABEL = np.random.default_rng(0).random((3, 4, 5), np.float32), np.ones((3, 4, 5), np.uint8)
 

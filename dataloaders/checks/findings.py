@@ -8,13 +8,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
-from dataloaders.checked_lists import CheckedList, Finding, number_of, summarise_entries
-from dataloaders.datasets import DATASETS, DatasetInfo, case_of, labelled_cases
-from dataloaders.errors import InputError
-from dataloaders.inspection import hardly_shown
-from dataloaders.own_datasets import DESCRIPTION
-from dataloaders.patient_names import describe_suspects, suspect_patients
-from dataloaders.volumes import slice_name
+from dataloaders.checks.lists import CheckedList, Finding, number_of, summarise_entries
+from dataloaders.checks.patient_names import describe_suspects, suspect_patients
+from dataloaders.custom_datasets import DESCRIPTION
+from dataloaders.datasets import slice_name
+from dataloaders.files import InputError
+from dataloaders.reading import hardly_shown
+from dataloaders.registry import DATASETS, DatasetInfo, case_of, labelled_cases
 
 # A class that so many of the other cases have is missed where it lacks; anatomy varies, so fewer make it a note.
 NEARLY_ALL, ENOUGH_CASES = 0.95, 3

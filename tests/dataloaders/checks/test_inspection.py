@@ -2,8 +2,8 @@ import h5py
 import numpy as np
 import pytest
 
-from dataloaders.datasets import DATASETS
-from dataloaders.inspection import image_hash, inspect, middle_two
+from dataloaders.checks.inspection import image_hash, inspect, middle_two
+from dataloaders.registry import DATASETS
 
 ACDC, LA = DATASETS["ACDC"], DATASETS["LA"]
 

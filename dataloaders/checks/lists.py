@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterator, Mapping, NamedTuple, Optional, Sequence
 
-from dataloaders.datasets import DATASETS, DatasetInfo, volume_of
-from dataloaders.errors import InputError
-from dataloaders.inspection import Facts
+from dataloaders.checks.inspection import Facts
+from dataloaders.files import InputError
 from dataloaders.reading import missing_hint, read_list, resolve
+from dataloaders.registry import DATASETS, DatasetInfo, volume_of
 from dataloaders.training_data import find_list
 
 ROLES = ("train", "val", "test")

@@ -1,4 +1,4 @@
-"""Writing files: each exists completely or not at all, and the same content gives the same bytes."""
+"""Files: each exists completely or not at all, and the same content gives the same bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from typing import Iterable, Iterator, Mapping, Optional, Sequence
 import h5py
 import numpy as np
 
-from dataloaders.errors import InputError
+
+class InputError(ValueError):
+    """Bad input. The message is one line that names the file or flag and the fix; scripts print it and exit with 2."""
 
 
 class WriteError(InputError):

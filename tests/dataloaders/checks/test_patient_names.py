@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from dataloaders.patient_names import describe_suspects, suspect_patients
+from dataloaders.checks.patient_names import describe_suspects, suspect_patients
 
 PATIENTS = range(1, 11)
 

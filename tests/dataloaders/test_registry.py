@@ -1,8 +1,8 @@
 import pytest
 
-from dataloaders.datasets import DATASETS, case_of, find_root, get_dataset, labelled_cases, slice_number
-from dataloaders.errors import InputError
+from dataloaders.files import InputError
 from dataloaders.reading import read_list
+from dataloaders.registry import DATASETS, case_of, find_root, get_dataset, labelled_cases, slice_number
 
 
 def acdc_entries(root):

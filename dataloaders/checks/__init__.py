@@ -1,0 +1,1 @@
+"""What scripts/check_dataset.py looks at: lists, files, and between them."""
