@@ -1,6 +1,6 @@
 """Augmentation of batches of 2-D slices and of 3-D patches, as tensor operations on any device.
 
-Draws are made on the host, apart from their use, so that a sample can be repeated. Applying them makes no host round
+Draws are made on the host, before their use, so that a sample can be repeated. Applying them makes no host round
 trip, and the results do not depend on the number of threads. Source: docs/METHODS.md section 1, "Augmentation", and
 section 4, "Batch".
 """
@@ -78,7 +78,7 @@ def weak_index_maps(
     """Where each pixel of the weak views comes from, nearest neighbour, zeros outside.
 
     Returns (index, inside), both (B, *size): the pixel's place in its own flattened slice (whole numbers; some place
-    on the edge where it lies outside) and whether it lies inside (uint8, 0 or 1; None where all do). The very pixels
+    on the edge where it is outside) and whether it is inside (uint8, 0 or 1; None where all do). The very pixels
     of scipy's rotate and zoom with order 0, of numpy's rot90 and flip.
     """
     motions = [weak_motion(draw, shape) for draw, shape in zip(draws, shapes)]

@@ -1,6 +1,6 @@
-"""Your own dataset, described by a `dataset.json` instead of code: its keys, checked, and what follows from them.
+"""A custom dataset, described by a `dataset.json` instead of code: its keys, checked, and what follows from them.
 
-The keys: docs/DATA.md, "Your own dataset". nnU-Net's count where they mean the same, its others are passed over.
+The keys: docs/DATA.md, "Your own dataset". nnU-Net's keys count where they mean the same, its others are ignored.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def read_own_dataset(path: Path) -> OwnDataset:
     try:
         values = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error}); mend it") from error
+        raise InputError(f"{path}: not readable as JSON ({error}); fix it") from error
     if not isinstance(values, dict):
         raise InputError(f'{path}: not a JSON object, {{"name": ..., "dims": ...}} is needed')
     _check_keys(path, values)
@@ -109,7 +109,7 @@ def _check_keys(path: Path, values: dict) -> None:
             raise InputError(f"{path}: unknown key '{key}', is it '{close[0]}'? The keys are {', '.join(KEYS)}")
     for key in CHANNELS:
         if key in values and not (isinstance(values[key], dict) and len(values[key]) == 1):
-            raise InputError(f"{path}: '{key}' must name one channel, images of several are not read; keep one of them")
+            raise InputError(f"{path}: '{key}' must name one channel; only one-channel images are supported")
     for key in REQUIRED:
         if key not in values:
             hint = "; 'channel_names' does not choose it" if key == "intensity" and CHANNELS[0] in values else ""

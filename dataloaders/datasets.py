@@ -87,7 +87,7 @@ class TrainingSet(Dataset):
     image_w (B, 1, *patch) float32, label (B, *patch) uint8 and has_label (B,) bool. An image without a label gets
     zeros there and has_label False; `labelled` names the indices that must have one.
 
-    All images lie end to end in one tensor, their labels in another, on one device: the CPU, where worker processes
+    All images are end to end in one tensor, their labels in another, on one device: the CPU, where worker processes
     share them, or, after `to`, where the network is. `sha256` is of the images and labels as they were read, in order.
     """
 
@@ -158,7 +158,7 @@ class TrainingSet(Dataset):
 
 
 class SliceDataset(TrainingSet):
-    """2-D slices in [0, 1]. With `strong`, batches have the strong view of the same slices besides: image_s."""
+    """2-D slices in [0, 1]. With `strong`, batches also have the strong view of the same slices: image_s."""
 
     def __init__(self, paths, labelled, info, patch_size, seed, strong: bool = True):
         super().__init__(paths, labelled, info, patch_size, seed)

@@ -1,4 +1,4 @@
-"""Files: each is there whole or not at all, and the same content gives the same bytes."""
+"""Files: each exists completely or not at all, and the same content gives the same bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 
 
 class InputError(ValueError):
-    """Bad input. The message is one line that names the file or flag and the mend; scripts print it and exit with 2."""
+    """Bad input. The message is one line that names the file or flag and the fix; scripts print it and exit with 2."""
 
 
 class WriteError(InputError):
@@ -25,7 +25,7 @@ class WriteError(InputError):
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, with its suffix; flushed and renamed when the block ends, removed when it fails.
+    """A temporary name next to `path`, with its suffix; flushed and renamed when the block ends, removed when it fails.
 
     Raises WriteError for what the system (OSError), PyTorch or SimpleITK (RuntimeError) has against it.
     """

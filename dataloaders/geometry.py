@@ -14,7 +14,7 @@ OPPOSITE = dict(zip("LPSRAI", "RAILPS"))  # directions: to the left, back, head,
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where a scan's voxels lie, in ITK's order of axes (X, Y, Z) and its frame (mm to the left, back and head)."""
+    """Where a scan's voxels are, in ITK's order of axes (X, Y, Z) and its frame (mm to the left, back and head)."""
 
     size: Tuple[int, int, int]  # voxels
     spacing: Tuple[float, float, float]  # mm

@@ -73,7 +73,7 @@ class DatasetInfo:
     labelled_slices: Mapping[int, int] = field(default_factory=dict)  # --labelnum -> slices in the published list; 2-D
     known_copies: Tuple[Tuple[str, ...], ...] = ()  # cases whose images are the same in the published data
     preparation: Optional[Preparation] = None  # from its scans to its files, where it is known
-    patient: Optional[str] = None  # the expression by which a custom dataset tells patients apart, if it has one
+    patient: Optional[str] = None  # the expression by which a custom dataset finds the patient, if it has one
 
     @property
     def num_classes(self) -> int:

@@ -1,6 +1,6 @@
 """The table of datasets: classes, patch, layouts on disk, label protocols. The only place that knows them.
 
-A dataset of one's own needs no entry: its folder holds a dataset.json (own_datasets.py), and `get_dataset` finds it.
+A custom dataset needs no entry: its folder holds a dataset.json (own_datasets.py), and `get_dataset` finds it.
 Sources: docs/DATA.md and docs/PROTOCOLS.md.
 """
 
@@ -138,8 +138,8 @@ def get_dataset(name: str, root_path: Optional[str] = None) -> DatasetInfo:
     if folder is None or not (folder / DESCRIPTION).is_file():
         place = "with $DATASET_HOME set" if folder is None else f"there is no {folder / DESCRIPTION}"
         raise InputError(
-            f"unknown dataset '{name}': choose one of {', '.join(DATASETS)}; or prepare your own by scripts/prepare.py "
-            f"--name Custom ({place})"
+            f"unknown dataset '{name}': choose one of {', '.join(DATASETS)}; or prepare a custom one with "
+            f"scripts/prepare.py --name Custom ({place})"
         )
     own = read_own_dataset(folder / DESCRIPTION)
     if own.name != name:
@@ -148,7 +148,7 @@ def get_dataset(name: str, root_path: Optional[str] = None) -> DatasetInfo:
 
 
 def own_info(own: OwnDataset) -> DatasetInfo:
-    """The entry of a dataset of one's own; raises InputError where it has the name of a published one."""
+    """The entry of a custom dataset; raises InputError where it has the name of a published one."""
     if own.name in (*DATASETS, *ALIASES):
         raise InputError(f"{own.path}: 'name' is {own.name}, which is a published dataset; choose another")
     return DatasetInfo(
@@ -179,14 +179,14 @@ def find_root(info: DatasetInfo, root_path: Optional[str] = None) -> Path:
     if not home:
         raise InputError(
             f"DATASET_HOME is not set: export DATASET_HOME=<the parent folder of {info.folders[0]}/>, "
-            "or name the dataset's own folder with --root_path"
+            "or name the dataset's folder with --root_path"
         )
     for folder in info.folders:
         if (Path(home) / folder).is_dir():
             return Path(home) / folder
     raise InputError(
         f"DATASET_HOME={home} has no folder {' or '.join(info.folders)}: correct it, "
-        "or name the dataset's own folder with --root_path"
+        "or name the dataset's folder with --root_path"
     )
 
 
@@ -233,7 +233,7 @@ def labelled_cases(
         known = ", ".join(str(number) for number in info.protocols)
         raise InputError(
             f"--labelnum {labelnum}: {info.name} has {known} ({info.labelnum_unit}); "
-            "for a number of cases of your own use --labeled_cases"
+            "for any other number of cases use --labeled_cases"
         )
     if wanted is None:
         return cases, rule

@@ -89,7 +89,7 @@ def open_volumes(info: DatasetInfo, root: Path, path: Path) -> VolumeDataset:
 
 
 def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases: Optional[int] = None) -> TrainingData:
-    """Find, read and check all that a run needs. Writes nothing; raises InputError for whatever a user can mend.
+    """Find, read and check all that a run needs. Writes nothing; raises InputError for whatever a user can fix.
 
     strong: whether batches of slices hold the strong view too; val_cases: select on the first so many cases only.
     Reads of `args`: name, root_path, train_list, val_list, test_list, labelnum, labeled_cases, protocol,
@@ -156,10 +156,10 @@ def _check_labels(paths: Sequence[Path], entries: Sequence[str], labelled: Seque
     bare = {case_of(entries[index]): paths[index] for index in reversed(labelled) if lacks_label(paths[index])}
     for number, case in enumerate(names):
         if case in bare:
-            mend = (
+            fix = (
                 f"the {number} before it have: --labeled_cases 1..{number}" if number else "put one with a label first"
             )
-            raise InputError(f"{bare[case]}: no 'label' in this file, but case {case} is to be labelled; {mend}")
+            raise InputError(f"{bare[case]}: no 'label' in this file, but case {case} is to be labelled; {fix}")
 
 
 def _nothing_unlabelled(args, unlabelled: Sequence[int]) -> list[str]:

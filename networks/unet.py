@@ -137,7 +137,7 @@ class UNet(nn.Module):
 
 
 class UNetProj(UNet):
-    """`UNet` with SPC's projection head, which the objective calls apart: z = net.proj_head(features).
+    """`UNet` with SPC's projection head, which the objective calls separately: z = net.proj_head(features).
 
     The head keeps the shape (B, 16, H, W).
     """

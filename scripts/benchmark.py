@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Where the time goes: each part beside a plain way of doing the same (scripts/plain.py), with equal results.
+"""Where the time goes: each part next to a plain way of doing the same (scripts/plain.py), with equal results.
 
     python scripts/benchmark.py                                            # everything, on phantoms
     python scripts/benchmark.py --only steps --patch_size 256 256 --batch_size 24
@@ -139,14 +139,14 @@ def benchmark_augmentation(args, device) -> None:
 
 
 def benchmark_metrics(args, device) -> None:
-    """Our four metrics beside MedPy's: a bumpy copy of the truth, with satellites, with salt, and one that is wrong."""
+    """Our four metrics next to MedPy's: a bumpy copy of the truth, with satellites, with salt, and a wrong one."""
     if args.volumes:
         chosen = args.volumes[:: max(1, len(args.volumes) // args.repeats)][: args.repeats]
         masks = [read_case(path, 3, 256)[1] == 1 for path in chosen]
     else:
         rng = np.random.default_rng(0)
         masks = [draw_case(rng, get_dataset("LA"), (180, 135, 88), draw_style(rng, True))[1] == 1]
-    print(f"Dice, Jaccard, 95HD and ASD of one class, {len(masks)} masks, beside MedPy's:")
+    print(f"Dice, Jaccard, 95HD and ASD of one class, {len(masks)} masks, next to MedPy's:")
     for spacing in (None, (0.625, 0.625, 1.25)):
         for kind in ("bumpy", "satellites", "salt", "shifted"):
             rows, difference = [], 0.0
@@ -185,7 +185,7 @@ class Constant(torch.nn.Module):
 
 
 def benchmark_validation(args, device) -> None:
-    """Slices zoomed, arg-max, zoomed back, Dice and ASD of all classes: the network's own forward pass apart."""
+    """Slices zoomed, arg-max, zoomed back, Dice and ASD of all classes, without the network's forward pass."""
     with acdc_folder(args) as root:
         flags = ["--root_path", str(root), "--labeled_cases", "1"]
         volumes = load_training_data(train_Ours_MT.parse_args(flags)).selection
@@ -215,7 +215,7 @@ def benchmark_validation(args, device) -> None:
         return scores
 
     difference = max(np.abs(a[name] - b[name]).max() for a, b in zip(plain(), ours()) for name in ("dice", "asd"))
-    print(f"validation of {len(cases)} volumes, three classes, Dice and ASD, forward passes apart:")
+    print(f"validation of {len(cases)} volumes, three classes, Dice and ASD, without forward passes:")
     show("all", compare({"plain": plain, "ours": ours}, args.repeats, device), difference)
 
 
@@ -308,7 +308,7 @@ def steps_of(args, device) -> dict[str, dict]:
 
 
 def benchmark_steps(args, device) -> None:
-    """A whole step of each method beside the plain one and beside its networks' forward and backward passes alone."""
+    """A whole step of each method next to the plain one and to its networks' forward and backward passes alone."""
     print(f"training steps, {torch.get_num_threads()} threads, dropout off for the comparison of the losses:")
     for method, parts in steps_of(args, device).items():
         difference = _difference_of_losses(parts)
@@ -353,7 +353,7 @@ def _difference_of_losses(parts: dict) -> float:
 
 
 def benchmark_component(args, device) -> None:
-    """Largest components of 12 slices of 256x256 with 9 classes beside the plain loop's."""
+    """Largest components of 12 slices of 256x256 with 9 classes next to the plain loop's."""
     rng = np.random.default_rng(0)
     truth = draw_case(rng, get_dataset("Synapse"), (12, 256, 256), draw_style(rng, True))[1]
     speckled = np.where(rng.random(truth.shape) < 0.02, rng.integers(0, 9, truth.shape), truth)
@@ -394,7 +394,7 @@ def benchmark_memory(args, device) -> None:
         print(f"    {name}: {value / 2**20:.0f} MiB, {value / total:.0%}")
     print(f"  peak of the whole process: {peak / 2**20:.0f} MiB, {before / 2**20:.0f} before the first step")
     full = total / voxels * 112 * 112 * 80 / 2**30
-    print(f"  foretold for 112x112x80, batch 2 + 2: {full:.1f} GiB, the networks' own passes' work space besides")
+    print(f"  predicted for 112x112x80, batch 2 + 2: {full:.1f} GiB, plus the work space of the networks' own passes")
 
 
 def saved_bytes(net: torch.nn.Module, function) -> dict[str, int]:
@@ -422,7 +422,7 @@ def saved_bytes(net: torch.nn.Module, function) -> dict[str, int]:
 
 
 def benchmark_loader(args, device) -> None:
-    """Augmented slices per second for several numbers of workers, beside what a step of the network needs."""
+    """Augmented slices per second for several numbers of workers, next to what a step of the network needs."""
     parts = steps_of(args, device)["MT"]
     step = np.median([seconds(lambda: parts["ours"]().backward(), device) for _ in range(3)])
     half, count = args.batch_size // 2, max(4, 480 // args.batch_size)
@@ -511,9 +511,7 @@ def parse_args(argv=None):
     parser.add_argument(
         "--volumes", type=Path, nargs="+", help="h5 files with masks for the metrics (default: a phantom)"
     )
-    parser.add_argument(
-        "--gpu", type=not_negative, help="CUDA device (default: the first if there is any, else the CPU)"
-    )
+    parser.add_argument("--gpu", type=not_negative, help="CUDA device (default: the first one, or the CPU without one)")
     args = parser.parse_args(argv)
     check_patch_size(parser, args.patch_size)
     check_patch_size(parser, args.volume_size, "volume_size")

@@ -4,7 +4,7 @@
     python scripts/check_dataset.py --name ACDC
     python scripts/check_dataset.py --name LA --train_list my_train.list --out /tmp/la.html
 
-Each finding names the file, what is wrong and the mend; a note needs no mend. Training, validation and test images are
+Each finding names the file, what is wrong and the fix; a note needs none. Training, validation and test images are
 compared by content, so that a copy under another name is found. Exit code 0: clean, 1: findings, 2: could not check.
 """
 
@@ -35,15 +35,15 @@ from utils.training.panels import can_draw
 def parse_args(argv=None):
     parser = Parser(description=__doc__)
     add_name_flag(parser, (2, 3), required=True)
-    parser.add_argument("--root_path", help="the dataset's own folder (default: its name under $DATASET_HOME)")
+    parser.add_argument("--root_path", help="folder of the dataset (default: its name under $DATASET_HOME)")
     for role in ROLES:
-        parser.add_argument(f"--{role}_list", metavar="FILE", help=f"{role} list (default: the dataset's own)")
+        parser.add_argument(f"--{role}_list", metavar="FILE", help=f"{role} list (default: the dataset's)")
     parser.add_argument(
         "--out", type=new_file, metavar="PAGE.html", help="the page (default: check_<dataset>.html in this folder)"
     )
     parser.add_argument(
         "--num_workers", type=worker_count, default=0,
-        help="processes that read files beside this one; 0: none (default: %(default)s)",
+        help="number of extra processes that read files (default: %(default)s)",
     )  # fmt: skip
     args = parser.parse_args(argv)
     args.out = args.out or Path(f"check_{get_dataset(args.name, args.root_path).name}.html")
@@ -123,7 +123,7 @@ def class_shares(facts: Iterable[Facts]) -> list[str]:
 
 
 def labelnum_rows(info: DatasetInfo, train: CheckedList) -> list[list[str]]:
-    """--labelnum, the cases that it labels in this list and, in 2-D, their slices beside the published number."""
+    """--labelnum, the cases that it labels in this list and, in 2-D, their slices next to the published number."""
     rows = [["--labelnum", "labelled cases", "slices", "published"]]
     for labelnum, cases in labelled_by_protocol(info, train).items():
         counts = ["-", "-"]  # the list does not have them

@@ -274,7 +274,7 @@ def _wait_for(log, job: Job, stopper: Stopper) -> None:
             return fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             if not said:
-                print(f"{job.name}: another process is at work on it, waiting for its end ({job.log})", flush=True)
+                print(f"{job.name}: another process is running it, waiting for it to finish ({job.log})", flush=True)
             said = True
             stopper.stopped.wait(1)
 

@@ -89,7 +89,7 @@ def run_cluster(
         submitted = job_class(folder, path.name[: -len("_submitted.pkl")])
         job = DelayedSubmission.load(path).args[0]
         if job in jobs and job not in waiting.values() and not has_ended(submitted):
-            print(f"{job.name}: cluster job {submitted.job_id} of an earlier call is waited for", flush=True)
+            print(f"{job.name}: cluster job {submitted.job_id} of an earlier call: waiting for it", flush=True)
             waiting[submitted] = job
     new = [job for job in jobs if job not in waiting.values()]
     how = (0 if gpus else None), None, time_limit(options)

@@ -10,7 +10,7 @@ ones: the problem that the papers' methods address.
     python train_Ours_MT.py --name ACDC --labeled_cases 2 --patch_size 64 64 --batch_size 8 --labeled_bs 4 \\
         --max_iterations 300 --consistency_rampup 1
 
-With --layout nifti the same cases as scans with a dataset.json, to be prepared as a dataset of your own.
+With --layout nifti the same cases as scans with a dataset.json, to be prepared as a custom dataset.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def tube(grid, points, radii):
 
 
 def draw_heart(rng: np.random.Generator, grid) -> tuple[np.ndarray, np.ndarray]:
-    """Short-axis heart: a crescent RV beside a ring of myocardium around the LV, tapering to the apex.
+    """Short-axis heart: a crescent RV next to a ring of myocardium around the LV, tapering to the apex.
 
     The basal slice may lack the ring's blood pool, apical ones the RV. Returns label and tissue brightness.
     """
@@ -130,7 +130,7 @@ def draw_abdomen(rng: np.random.Generator, grid) -> tuple[np.ndarray, np.ndarray
 
     put(1, ellipse([y, x], (0.28, 0.06), (0.07, 0.07)) & (z < 0.95))  # aorta, in front of the spine
     put(2, ellipse([z, y, x], (0.1, -0.28, -0.32), (0.35, 0.12, 0.09)))  # gallbladder, under the liver
-    for index, side in ((3, 1), (4, -1)):  # kidneys, bean-shaped; the right one (on the left of the picture) lies lower
+    for index, side in ((3, 1), (4, -1)):  # kidneys, bean-shaped; the right one (on the left of the picture) is lower
         bean = ellipse([z, y, x], (0.35 - 0.1 * side, 0.34, 0.44 * side), (0.5, 0.17, 0.13))
         put(index, bean & ~ellipse([y, x], (0.34, 0.30 * side), (0.06, 0.07)))
     put(
@@ -157,7 +157,7 @@ def draw_abdomen(rng: np.random.Generator, grid) -> tuple[np.ndarray, np.ndarray
 
 
 def draw_atrium(rng: np.random.Generator, grid) -> tuple[np.ndarray, np.ndarray]:
-    """A left atrium with four pulmonary veins, an aorta and a spine beside it."""
+    """A left atrium with four pulmonary veins, an aorta and a spine next to it."""
     shift, radii = rng.uniform(-0.1, 0.1, 3), rng.uniform(0.30, 0.44, 3)
     inside = ellipse(grid, shift, radii)
     for side in (-1, 1):

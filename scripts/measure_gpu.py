@@ -188,7 +188,7 @@ def run_training(args) -> dict:
     outcome = run_job(job, time_limit=args.minutes)
     record = {**about(), "state": job.state, "command": " ".join(job.commands()["train"])}
     if outcome.failure == TIME_IS_UP:
-        print(f"{job.name}: {job.state}; repeat this phase to go on")
+        print(f"{job.name}: {job.state}; repeat this phase to continue")
     elif outcome.failure:
         raise InputError(f"{job.name}: {outcome.failure}")
     for kind in ("best", "last") if job.is_tested else ():
@@ -227,7 +227,7 @@ def speed_table(record: dict) -> list[str]:
 
 
 def write_report(args) -> None:
-    """The page from whatever records are there; what stands above its mark is kept."""
+    """The page from the existing records; the text above its mark is kept."""
     parts = []
     for phase in PHASES[:-1]:
         path = Path(args.out) / f"{phase}.json"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""From the official download of a dataset, or your own scans, to the h5 files and lists that the training reads.
+"""From the official download of a dataset, or custom scans, to the h5 files and lists that the training reads.
 
-The steps for each dataset: docs/PROTOCOLS.md; your own: docs/DATA.md.
+The steps for each dataset: docs/PROTOCOLS.md; custom datasets: docs/DATA.md.
 
     python scripts/prepare.py --name ACDC --source /downloads/ACDC --out /data
     python scripts/prepare.py --name Synapse --source /downloads/Abdomen/RawData --out /data
@@ -12,7 +12,7 @@ The steps for each dataset: docs/PROTOCOLS.md; your own: docs/DATA.md.
 
 After an interruption, rerun the same command to resume. Exit code 0: all cases of the published lists are prepared
 (or all but the two scans that Pancreas-CT withdrew); 1: cases are missing from the download, or --check found a
-difference; 2: bad input. What could be prepared is there in any case.
+difference; 2: bad input. Whatever could be prepared has been written in any case.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def slices_of(job: Job) -> int:
 
 
 def is_done(job: Job) -> bool:
-    """Whether the case is there, prepared in the same way; raises InputError for a file of another preparation.
+    """Whether the case exists, prepared in the same way; raises InputError for a file of another preparation.
 
     An own case whose scan or label is another since, or whose label came or went, is not done.
     """
@@ -133,18 +133,20 @@ def is_done(job: Job) -> bool:
             other = {key: file.attrs.get(key) for key, value in stated(job).items() if file.attrs.get(key) != value}
             same_content = file.attrs.get("source_sha256", "") == job.content
     except (OSError, RuntimeError) as error:
-        raise InputError(f"{path}: there, but not a readable h5 file ({error}); move it away") from error
+        raise InputError(f"{path}: exists but is not a readable h5 file ({error}); move it away") from error
     for key, value in other.items():
         how = ""
         if key == "preparation" and value:
             old, new = json.loads(value), json.loads(job.preparation.to_json())
             how = f" ({', '.join(name for name in new if old.get(name) != new[name])})"
-        raise InputError(f"{path}: there, but of another {key}{how}; name another --out or move {job.root} away")
+        raise InputError(
+            f"{path}: exists but was made with a different {key}{how}; name another --out or move {job.root} away"
+        )
     return same_content and all(target(job, index).exists() for index in range(slices_of(job)))
 
 
 def run_jobs(jobs: Sequence[Job], num_workers: int) -> List[str]:
-    """Prepare all; returns what was wrong, a line for each faulty case. A disk that is full ends it (WriteError)."""
+    """Prepare all; returns what was wrong, one line per faulty case. A disk that is full ends it (WriteError)."""
     if not jobs:
         return []
     bar = tqdm(total=len(jobs), desc="preparing", unit="case", disable=None)
@@ -171,7 +173,7 @@ def run_jobs(jobs: Sequence[Job], num_workers: int) -> List[str]:
                 for future in as_completed(futures):
                     keep(future.result)
             except BrokenProcessPool as error:
-                raise InputError("a worker was killed, likely for want of memory: fewer --num_workers") from error
+                raise InputError("a worker was killed, probably for lack of memory: use fewer --num_workers") from error
             finally:
                 for future in futures:
                     future.cancel()
@@ -204,11 +206,11 @@ def write_lists(
         if not cases:
             if path.exists():
                 path.replace(path.with_name(path.name + ".old"))
-                said.append(f"{path.name} of another split kept as {path.name}.old")
+                said.append(f"{path.name} of another split was kept as {path.name}.old")
             continue
         lacking = [case for case in cases if case not in without and not (case in jobs and is_done(jobs[case]))]
         if lacking:
-            said.append(f"{path.name} not written, {len(lacking)} of its {len(cases)} cases are not there")
+            said.append(f"{path.name} not written, {len(lacking)} of its {len(cases)} cases are missing")
             continue
         entries = [case for case in cases if case in jobs]
         if in_slices:
@@ -224,7 +226,7 @@ def write_new(path: Path, text: str) -> List[str]:
     if changed:
         path.replace(path.with_name(path.name + ".old"))
     write_text(path, text)
-    return [f"{path.name} was another one, kept as {path.name}.old"] if changed else []
+    return [f"{path.name} differed; the old file was kept as {path.name}.old"] if changed else []
 
 
 def check(info: DatasetInfo, jobs: Dict[str, Job], existing: Path) -> bool:
@@ -232,7 +234,7 @@ def check(info: DatasetInfo, jobs: Dict[str, Job], existing: Path) -> bool:
     root = next((existing / folder for folder in info.folders if (existing / folder).is_dir()), existing)
     if not root.is_dir():
         raise InputError(f"--check {existing}: no such folder")
-    counts, largest = {"the same": 0, "the same but for the margin": 0, "different": 0, "not there": 0}, 0.0
+    counts, largest = {"the same": 0, "the same except for the margin": 0, "different": 0, "not there": 0}, 0.0
     for case, job in tqdm(jobs.items(), desc="comparing", unit="case", leave=False, disable=None):
         if not is_done(job):
             continue
@@ -249,12 +251,12 @@ def check(info: DatasetInfo, jobs: Dict[str, Job], existing: Path) -> bool:
         else:
             verdict, line = "the same", ""
             if any(one.recropped for one in found):
-                verdict, line = "the same but for the margin", found[0].shape
+                verdict, line = "the same except for the margin", found[0].shape
         counts[verdict] += 1
         if line:
             tqdm.write(f"{case}: {line.strip()}")
     if counts["not there"] == sum(counts.values()):
-        raise InputError(f"--check {root}: none of the prepared cases is there; name the folder of {info.name}")
+        raise InputError(f"--check {root}: contains none of the prepared cases; name the folder of {info.name}")
     parts = ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
     print(f"check against {root}: {parts}; image values differ by up to {largest:g}")
     return not counts["different"]
@@ -279,40 +281,40 @@ def parse_args(argv=None):
     parser = Parser(description=__doc__)
     parser.add_argument(
         "--name", required=True,
-        help=f"{', '.join(PREPARATIONS)}, or Custom for your own with a {DESCRIPTION} (required)",
+        help=f"{', '.join(PREPARATIONS)}, or Custom for a custom dataset with a {DESCRIPTION} (required)",
     )  # fmt: skip
     parser.add_argument(
         "--source", required=True, type=Path,
-        help="the unpacked download, searched at any depth; of Custom: the folder with images/, labels/ and "
+        help="the unpacked download, searched at any depth; for Custom: the folder with images/, labels/ and "
         f"{DESCRIPTION} (required)",
     )  # fmt: skip
     parser.add_argument("--out", required=True, type=new_folder, help="folder that becomes DATASET_HOME (required)")
     parser.add_argument(
         "--num_workers", type=worker_count, default=4,
-        help="processes, a case each; a CT case takes about 2 GB; 0: none beside this one (default: %(default)s)",
+        help="processes, one case each; a CT case takes about 2 GB; 0: only this process (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--seed", type=seed_number, default=1337,
-        help="of the margins around LA's labels, of the split of Custom (default: %(default)s)",
+        help="random seed of the margins around LA's labels and of Custom's split (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--split", type=not_negative, nargs=3, metavar=("TRAIN", "VAL", "TEST"),
-        help="Custom: shares of the patients with labels in training, validation and test; those without are all in "
+        help="Custom: shares of the patients with labels in training, validation and test; all others are used for "
         "training (default: 70 10 20)",
     )  # fmt: skip
     parser.add_argument(
         "--slice_axes", choices=SLICE_AXES, metavar="AXES",
-        help="Synapse: the scan's axes that rows and columns of a slice run along, upper case: backwards; one of "
+        help="Synapse: scan axes along which rows and columns of a slice run, upper case: backwards; one of "
         f"{', '.join(SLICE_AXES)} (default: xy)",
     )  # fmt: skip
     parser.add_argument(
         "--label_flip", choices=("auto", *FLIPS),
-        help="Pancreas: the flip that lays the labels on the scans, auto: found by their overlap with soft tissue "
+        help="Pancreas: the flip that aligns labels and scans; auto: found by their overlap with soft tissue "
         "(default: auto)",
     )  # fmt: skip
     parser.add_argument(
         "--check", type=Path, action="append", default=[], metavar="EXISTING",
-        help="afterwards compare with an existing preparation, its own folder or its DATASET_HOME; may be given again; "
+        help="compare with an existing preparation afterwards: its folder or its DATASET_HOME; can be repeated; "
         "not for Custom (default: none)",
     )  # fmt: skip
     args = parser.parse_args(argv)
@@ -330,14 +332,14 @@ def parse_args(argv=None):
 
 
 def run_missing(jobs: Sequence[Job], args, what: str) -> List[str]:
-    """Prepare the cases that are not there yet; returns a line for each faulty one. `what` says in words which."""
+    """Prepare the missing cases; returns one line per faulty one. `what` says in words which."""
     todo = [job for job in jobs if not is_done(job)]
     print(f"{what}, {len(jobs) - len(todo)} done before")
     return run_jobs(todo, args.num_workers)
 
 
 def report(lines: Sequence[str], other_fault: bool = False) -> None:
-    """The faults, one a line, at the very end; exit with 2, or with 1 for another fault that was said before."""
+    """The faults, one per line, at the very end; exit with 2, or with 1 for another fault reported before."""
     for line in lines:
         print(f"error: {line}", file=sys.stderr)
     if lines or other_fault:
@@ -373,23 +375,23 @@ def prepare_published(args) -> None:
     if withdrawn:
         print(
             f"missing as in every download since 2020: {', '.join(withdrawn)} (withdrawn, the same scan as image0002); "
-            "the lists leave them out, so that one of the twelve labelled cases differs: say so next to your numbers"
+            "the lists leave them out, so that one of the twelve labelled cases differs: report this with your numbers"
         )
     print(f"{root}: {'; '.join(write_lists(info, root, jobs, roles, withdrawn))}")
     if info.name == "ACDC":
-        print("patients stand in the published order; within one the slices are in order, where SSL4MIS shuffles them")
+        print("patients are in the published order; within a patient slices are in order, where SSL4MIS shuffles them")
     same = [check(info, jobs, existing) for existing in args.check]
     report(lines, bool(missing) or not all(same))
 
 
 def prepare_own(args) -> None:
-    """A dataset of one's own, as its dataset.json says, with lists by a split of its patients."""
+    """A custom dataset, as its dataset.json says, with lists by a split of its patients."""
     path = args.source / DESCRIPTION
     if args.name == "Custom" and not args.source.is_dir():
         raise InputError(f"--source {args.source}: no such folder")
     if not path.is_file():
         names = ", ".join(PREPARATIONS)
-        raise InputError(f"--name {args.name}: choose {names}, or your own, which needs {path}; it is not there")
+        raise InputError(f"--name {args.name}: choose {names}, or a custom dataset, which needs {path}; no such file")
     own = read_own_dataset(path)
     if args.name not in ("Custom", own.name):
         raise InputError(f"--name {args.name}: {path} describes {own.name}; give --name {own.name} or Custom")
@@ -416,18 +418,16 @@ def prepare_own(args) -> None:
     for note in (*own.notes, *found.notes):
         print(note)
     if lines:
-        print(f"{root}: lists not written; mend the files below or take them away, then run the same command again")
+        print(f"{root}: lists not written; fix or remove the files below, then run the same command again")
         return report(lines)
     said = write_new(root / DESCRIPTION, own.path.read_text()) + write_new(root / "scans.csv", scan_table(scans))
     roles = {role: [scan.volume for scan in of_role] for role, of_role in scans.items()}
     said += write_lists(info, root, jobs, roles, ())
     print(f"{root}: {'; '.join(said)}")
     if any(phrase.endswith(".list.old") for phrase in said):
-        print("the lists are others than before: a run trained on the former ones may have seen the new test cases")
+        print("the lists have changed: a run trained on the old ones may have seen the new test cases")
     counts = {role: (len({scan.patient for scan in of_role}), len(of_role)) for role, of_role in scans.items()}
-    told = (
-        "" if own.patient else "; patients are told apart by the scans' names, 'patient' in dataset.json says otherwise"
-    )
+    told = "" if own.patient else "; the patient is taken from the scan's name; 'patient' in dataset.json changes this"
     parts = ", ".join(f"{role} {number} ({several})" for role, (number, several) in counts.items())
     print(f"patients (scans): {parts}{told}")
     for role, needed_by in (("val", "--protocol says how training does without"), ("test", "a test needs --test_list")):

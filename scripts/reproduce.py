@@ -6,7 +6,7 @@
     python scripts/reproduce.py spc-synapse ducisc-la --seeds 3         # three seeds: mean ± deviation over runs
     python scripts/reproduce.py spc-acdc --gpus 4                       # four rows at a time on this machine's GPUs
     python scripts/reproduce.py spc-acdc --launcher slurm --gpus 4 --slurm slurm_partition=gpu
-    python scripts/reproduce.py spc-acdc --smoke                        # every row in little, on phantoms
+    python scripts/reproduce.py spc-acdc --smoke                        # every row at a tiny size, on phantoms
     python scripts/reproduce.py acdc-small --seeds 3 --report results   # real ACDC at a size that a CPU can train
     python scripts/reproduce.py acdc-small --only Ours_MT_5 --check results/acdc_small.json   # after a change
     python scripts/reproduce.py --verify runs/ACDC/Ours_MT_5/seed_1337  # is the table what these weights give?
@@ -117,7 +117,7 @@ def parse_args(argv=None):
     args, given = parser.parse_args(argv), parser.given(argv)
     unknown = [target for target in args.targets if target not in TARGETS]
     if unknown:
-        parser.error(f"no target {', '.join(unknown)}: choose of {', '.join(TARGETS)}")
+        parser.error(f"no target {', '.join(unknown)}: choose from {', '.join(TARGETS)}")
     if bool(args.targets) == bool(args.verify):
         parser.error("name tables to make, or runs to --verify")
     if args.report and (len(args.targets) != 1 or args.smoke or args.only):
@@ -134,7 +134,7 @@ def parse_args(argv=None):
 
 
 def plan(args: argparse.Namespace) -> list[Job]:
-    """The jobs of the targets, the first seed of every row first; a row that two targets share is there once."""
+    """The jobs of the targets, the first seed of every row first; a row that two targets share occurs once."""
     rows = list(dict.fromkeys(row for target in args.targets for row in TARGETS[target]))
     jobs = []
     for seed in args.seeds:
@@ -260,11 +260,11 @@ def main(argv=None):
     jobs = plan(args)
     if args.dry_run:
         return dry_run(jobs)
-    import utils.reports.report_page  # noqa: F401  the lack of matplotlib or torchvision is said before hours of training
+    import utils.reports.report_page  # noqa: F401  a missing matplotlib or torchvision is reported before hours of training
 
     missing = [job for job in jobs if not (job.is_trained and job.is_tested)]
     prepare_data(args, missing)
-    print(f"{len(jobs)} rows and seeds, {len(jobs) - len(missing)} of them there already", flush=True)
+    print(f"{len(jobs)} rows and seeds, {len(jobs) - len(missing)} of them already done", flush=True)
     failures = run(args, missing) if missing else {}
     if "interrupted" in failures.values():
         print("interrupted; rerun the same command to resume")

@@ -125,7 +125,7 @@ def phantoms(tmp_path_factory):
 
 @pytest.fixture
 def own_phantom(tmp_path):
-    """A phantom of one's own to damage: own_phantom("ACDC") -> its folder."""
+    """A private phantom to damage: own_phantom("ACDC") -> its folder."""
     return lambda name, **kwargs: make_phantom(name, tmp_path / "home", **{"train": 3, "val": 1, "test": 1, **kwargs})
 
 

@@ -65,7 +65,7 @@ def test_the_example_of_the_page(example):
 
 
 def test_a_scan_gets_the_tests_own_label_map(example, tmp_path, monkeypatch, fill, capsys):
-    """The test's predictions lie in LPS, the label maps as each scan does: oblique, some of them turned around.
+    """The test's predictions are in LPS, the label maps as each scan is: oblique, some of them flipped.
 
     So do the NIfTI files that the test itself writes. By a run's weights file, but with a network whose label maps hold
     all classes.

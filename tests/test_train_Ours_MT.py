@@ -231,11 +231,11 @@ def test_a_killed_worker_and_a_bug_end_the_run_with_its_workers(root, tmp_path, 
 import multiprocessing, os, time
 import train_Ours_MT
 
-def kill(*args):
+def kill(*args, **kwargs):
     os.kill(multiprocessing.active_children()[0].pid, 9)
     time.sleep(60)
 
-def bug(*args):
+def bug(*args, **kwargs):
     raise TypeError("a bug")
 
 for name, objective in (("kill", kill), ("bug", bug)):
@@ -368,7 +368,7 @@ def refusal(capsys, out, *flags):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--name", "MNMs"], "unknown dataset 'MNMs': choose one of ACDC, Synapse, LA, Pancreas, IAN; or prepare your"),
+        (["--name", "MNMs"], "unknown dataset 'MNMs': choose one of ACDC, Synapse, LA, Pancreas, IAN; or prepare a "),
         (["--name", "LA"], "--name LA: a 3-D dataset; the scripts for it are train_DuCiSC.py, test_3d.py"),
         (["--labeled_bs", "4"], "--labeled_bs 4 must be less than --batch_size 4"),
         (["--patch_size", "40", "32"], "--patch_size 40 32: each must be divisible by 16"),

@@ -21,7 +21,7 @@ NEARLY_ALL, ENOUGH_CASES = 0.95, 3
 
 
 def all_findings(info: DatasetInfo, root: Path, lists: Sequence[CheckedList]) -> list[Finding]:
-    """What is wrong in the files and between them, and notes; `facts` of all lists are there."""
+    """What is wrong in the files and between them, and notes; `facts` of all lists exist."""
     findings = []
     for checked in lists:
         findings += _file_findings(info, checked)
@@ -96,7 +96,7 @@ def _label_findings(info: DatasetInfo, train: CheckedList) -> Iterator[Finding]:
         if other:
             counts = ", ".join(f"{n} labels {slices[n]} slices (published {info.labelled_slices[n]})" for n in other)
             what = f"another order or other cases than the published list: --labelnum {counts}"
-            yield Finding(train.path, f"{what}; take the published list, or say so beside your numbers")
+            yield Finding(train.path, f"{what}; use the published list, or report this with your numbers")
     needed = set(next(iter(labelled.values()), ()))  # of the smallest protocol
     for entry in bare:
         if case_of(entry) in needed:
@@ -200,7 +200,7 @@ class Image(NamedTuple):
 
 
 def _copies(info: DatasetInfo, lists: Sequence[CheckedList]) -> Iterator[Finding]:
-    """Images that are there twice, by content: one line for each two cases that share some."""
+    """Images that occur twice, by content: one line for each two cases that share some."""
     seen = defaultdict(list)
     for checked in lists:
         for entry, facts in checked.facts.items():
@@ -217,13 +217,13 @@ def _copies(info: DatasetInfo, lists: Sequence[CheckedList]) -> Iterator[Finding
         known = role == other_role and any({case, other_case} <= set(group) for group in info.known_copies)
         more = f", and {len(images) - 1} more of {other_case} and {case}" if len(images) > 1 else ""
         if known:
-            mend = "the published data has it so"
+            fix = "the published data has this too"
         elif role == other_role:
-            mend = "keep one of the two"
+            fix = "keep one of the two"
         else:
-            mend = f"what is in the {role} list must not be in the {other_role} list: take it out of one"
+            fix = f"what is in the {role} list must not be in the {other_role} list: take it out of one"
         what = f"{other.part or 'the image'} is the same as {first.part}{' of ' if first.part else ''}"
-        what += f"{first.checked.files[first.entry]}{more}; {mend}"
+        what += f"{first.checked.files[first.entry]}{more}; {fix}"
         yield Finding(other.checked.files[other.entry], what, (first.volume, other.volume), known)
 
 

@@ -84,7 +84,7 @@ def _spacing(path: Path) -> tuple[Optional[tuple[float, ...]], list[str]]:
         spacing = (np.nan,)
     if spacing is None or all(np.isfinite(value) and value > 0 for value in spacing):
         return spacing, []
-    return None, ["the attribute 'spacing' must hold the voxel size in mm along each axis; mend or delete it"]
+    return None, ["the attribute 'spacing' must hold the voxel size in mm along each axis; fix or delete it"]
 
 
 def _tilted(path: Path) -> bool:

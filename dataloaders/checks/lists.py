@@ -18,7 +18,7 @@ ROLES = ("train", "val", "test")
 
 
 class Finding(NamedTuple):
-    """A line of the report: the file, then what is wrong and what to do. A note says what need not be mended."""
+    """A line of the report: the file, then what is wrong and what to do. A note says what needs no fix."""
 
     where: object
     what: str
@@ -66,7 +66,7 @@ def number_of(entry: str) -> int:
 def read_lists(
     info: DatasetInfo, root: Path, given: Mapping[str, Optional[str]]
 ) -> tuple[list[CheckedList], list[Finding]]:
-    """The lists that are there, with their files, and what is wrong with them before any file is read.
+    """The existing lists, with their files, and what is wrong with them before any file is read.
 
     given: role -> the list that the user names, or None. Raises InputError where no list leads to any file.
     """
@@ -101,7 +101,7 @@ def read_lists(
 def _entry_findings(checked: CheckedList, lines: Sequence[str], root: Path, templates) -> Iterator[Finding]:
     repeated = [entry for entry, count in Counter(lines).items() if count > 1]
     if repeated:
-        what = f"entries that stand in it more than once ({len(repeated)}): {', '.join(repeated)}; keep one of each"
+        what = f"entries that occur more than once ({len(repeated)}): {', '.join(repeated)}; keep one of each"
         yield Finding(checked.path, what)
     missing = [entry for entry in checked.entries if entry not in checked.files]
     if missing:

@@ -1,4 +1,4 @@
-"""The scans of your own dataset: found in their folders, told apart by patient, divided into training and test.
+"""The scans of a custom dataset: found in their folders, grouped by patient, divided into training and test.
 
 Source: docs/DATA.md, "Your own dataset".
 """
@@ -35,7 +35,7 @@ class OwnScan(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a source folder holds: whole scans, a line for each fault, and a line for what is passed over."""
+    """What a source folder holds: whole scans, one line per fault, and one line per thing skipped."""
 
     scans: List[OwnScan]
     faults: List[str]
@@ -45,7 +45,7 @@ class Found(NamedTuple):
 def find_scans(own: OwnDataset, source: Path) -> Found:
     """The scans in images/ and labels/, or in nnU-Net's folders. A scan is a file, or a folder of DICOM slices.
 
-    Raises InputError where neither is there, both are, or no scan is in them.
+    Raises InputError if neither exists, both do, or no scan is in them.
     """
     layouts = [layout for layout in LAYOUTS if (Path(source) / layout[0][0]).is_dir()]
     if len(layouts) != 1:
@@ -69,7 +69,7 @@ def find_scans(own: OwnDataset, source: Path) -> Found:
 
 
 def _pairs(own: OwnDataset, images: Path, labels: Path) -> Tuple[Dict[str, Tuple[Path, Optional[Path]]], List[str]]:
-    """Name -> image and label, None where there is no label; and a line for each fault."""
+    """Name -> image and label, None without a label; and one line per fault."""
     of_images, of_labels = _by_name(own, images, folders=True), _by_name(own, labels, folders=False)
     if images.name.startswith("imagesT"):
         of_images = _without_channel(of_images)
@@ -77,16 +77,16 @@ def _pairs(own: OwnDataset, images: Path, labels: Path) -> Tuple[Dict[str, Tuple
     for name in sorted({*of_images, *of_labels}):
         twice = next((of_name[name] for of_name in (of_images, of_labels) if len(of_name.get(name, ())) > 1), None)
         if twice:
-            faults.append(f"{twice[0]}: {name} is there twice, also as {twice[1]}; leave one of them")
+            faults.append(f"{twice[0]}: {name} exists twice, also as {twice[1]}; leave one of them")
         elif name not in of_images:
-            faults.append(f"{of_labels[name][0]}: no image {name} in {images}; add it or take the label away")
+            faults.append(f"{of_labels[name][0]}: no image {name} in {images}; add it or remove the label")
         else:
             pairs[name] = of_images[name][0], of_labels.get(name, [None])[0]
     return pairs, faults
 
 
 def _by_name(own: OwnDataset, folder: Path, folders: bool) -> Dict[str, List[Path]]:
-    """Name without suffix -> the scans of this name in a folder, sorted; hidden files are passed over."""
+    """Name without suffix -> the scans of this name in a folder, sorted; hidden files are skipped."""
     paths = defaultdict(list)
     for path in scan_files(folder, own.suffixes) if folder.is_dir() else ():
         paths[path.name[: -len(scan_suffix(path, own.suffixes))]].append(path)
@@ -100,7 +100,7 @@ def _without_channel(paths: Dict[str, List[Path]]) -> Dict[str, List[Path]]:
     """nnU-Net names a scan's only channel CASE_0000; raises InputError where a case has a second channel."""
     for name, (path, *_) in paths.items():
         if name.endswith("_0001") and name[: -len("_0001")] + "_0000" in paths:
-            raise InputError(f"{path}: a second channel, images of several are not read; keep _0000 alone")
+            raise InputError(f"{path}: a second channel, only one-channel images are supported, keep only _0000")
     return {re.sub("_0000$", "", name): of_name for name, of_name in paths.items()}
 
 
@@ -121,10 +121,10 @@ def _with_patients(own: OwnDataset, found: Sequence[tuple], faults: List[str], n
         scan = OwnScan(volume, patient, image, label, for_test)
         other = seen.setdefault(patient, scan)
         if volume_of(volume) != volume or volume != volume.strip():
-            faults.append(f"{image}: its name ends as that of a slice, or with a blank; rename it and its label")
+            faults.append(f"{image}: its name ends like that of a slice, or with a blank; rename it and its label")
         elif other.for_test != for_test:
             faults.append(
-                f"{image}: patient {patient} is in {other.image.parent.name} too; a patient is in one of both"
+                f"{image}: patient {patient} is in {other.image.parent.name} too; a patient must be in only one of them"
             )
         else:
             scans.append(scan)

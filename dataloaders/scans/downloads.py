@@ -28,7 +28,7 @@ EXPECTED = {
 
 
 class Source(NamedTuple):
-    """Where one case's image and label lie; the image may be a folder of DICOM slices, an own scan may lack a label."""
+    """Where one case's image and label are; the image may be a DICOM folder, a custom scan may lack a label."""
 
     image: Path
     label: Optional[Path]
@@ -104,12 +104,12 @@ def _pairs(files) -> Tuple[Dict[str, Source], Dict[str, str]]:
         images, labels = files.get((case, "series")) or files.get((case, "image")), files.get((case, "label"))
         if not images or not labels:
             there = next(iter(images or labels))
-            faults[case] = f"{there}: no {'label' if images else 'image'} beside it for {case}"
+            faults[case] = f"{there}: no {'label' if images else 'image'} next to it for {case}"
             continue
         doubled = [paths for paths in (images, labels) if len(paths) > 1]
         if doubled:
             first, second = sorted(doubled[0])[:2]
-            faults[case] = f"{first}: {case} is there twice, also as {second}; leave one of them"
+            faults[case] = f"{first}: {case} exists twice, also as {second}; leave one of them"
             continue
         whole[case] = Source(next(iter(images)), next(iter(labels)))
     return whole, faults

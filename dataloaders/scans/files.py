@@ -161,7 +161,7 @@ def resample(scan: Scan, geometry: Geometry, interpolation: str) -> Scan:
 def _check_axes(path: Path, axes: Sequence[int], values: int) -> None:
     """Raise InputError for several values a voxel, or for other than three axes (x, y, z)."""
     if values != 1:
-        raise InputError(f"{path}: {values} values a voxel (a colour picture or a field), a scan has one")
+        raise InputError(f"{path}: {values} values per voxel (a colour image or a vector field), expected one")
     if len(axes) != 3:
         what = f"{len(axes)} axes of {tuple(map(int, axes))}"
         raise InputError(f"{path}: {what}, a scan has three; save one time point or channel of it")

@@ -104,7 +104,7 @@ def restore(
 
 
 def attributes(prepared: Prepared, preparation: Preparation) -> dict:
-    """What an h5 file states beside its arrays: sizes of voxels in mm in array axis order, and the way back."""
+    """What an h5 file records next to its arrays: sizes of voxels in mm in array axis order, and the way back."""
     return {
         "spacing": [prepared.grid.spacing["xyz".index(axis.lower())] for axis in preparation.axes],
         "axes": preparation.axes,
@@ -143,7 +143,7 @@ def scale(scan: Scan, preparation: Preparation) -> np.ndarray:
     if preparation.min_max:
         low, high = float(scan.array.min()), float(scan.array.max())
         if low == high:
-            raise InputError(f"{scan.path}: every voxel is {low:g}, there is nothing to see in this scan")
+            raise InputError(f"{scan.path}: every voxel is {low:g}, the scan is empty")
         return (scan.array.astype(np.float64) - low) / (high - low)
     return scan.array
 
@@ -153,7 +153,7 @@ def z_score(image: np.ndarray, path: Path) -> np.ndarray:
     image = image.astype(np.float64)
     deviation = image.std()
     if deviation == 0:
-        raise InputError(f"{path}: every voxel is the same, there is nothing to see in this scan")
+        raise InputError(f"{path}: every voxel is the same, the scan is empty")
     return ((image - image.mean()) / deviation).astype(np.float32)
 
 

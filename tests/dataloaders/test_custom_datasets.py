@@ -1,4 +1,4 @@
-"""dataset.json: what it says, nnU-Net's way of saying it, and every fault as one line with file, key and mend."""
+"""dataset.json: what it says, nnU-Net's way of saying it, and every fault as one line with file, key and fix."""
 
 import json
 import pickle

@@ -181,7 +181,7 @@ def load_custom(root, **flags):
 
 
 def test_a_custom_dataset_selects_on_held_out_cases_with_labels(custom):
-    """Never on those without, which lie behind; both scans of a patient, each a volume of its own."""
+    """Never on those without, which follow; both scans of a patient, each a volume of its own."""
     data, protocol = load_custom(custom, protocol=None)
     assert protocol == "holdout" and data.selection_rule.endswith("held out of training: patient003, patient004")
     assert data.selection.names == [f"patient00{n}_frame0{frame}" for n in (3, 4) for frame in (1, 2)]

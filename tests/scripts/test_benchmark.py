@@ -19,7 +19,7 @@ def test_each_part_prints_its_ratios_and_its_results_are_equal(part, capsys):
     assert len(ratios) == {"validation": 1, "component": 2, "steps": 3, "memory": 0, "top": 0}[part]
     assert all(float(ratio) > 0 and float(difference) < 1e-4 for ratio, difference in ratios)
     if part == "memory":
-        assert re.search(r"foretold for 112x112x80, batch 2 \+ 2: [\d.]+ GiB", out)
+        assert re.search(r"predicted for 112x112x80, batch 2 \+ 2: [\d.]+ GiB", out)
     if part == "top":
         assert re.search(r"MT step: .*aten::\w+ [\d.]+%", out) and len(out.splitlines()) == 1 + 5
 

@@ -219,7 +219,7 @@ FAULTS = {
     fault_class_lost: f"{VOLUME}: no voxel of LV, which 9 of the other 9 cases have",
     fault_volume_for_slice: rf"{SLICE}: expected a slice \(H, W\), got an image of shape \(8, 40, 36\)",
     fault_spacing: f"{VOLUME}: the attribute 'spacing' must hold the voxel size in mm",
-    fault_entry_twice: r"train_slices.list: entries that stand in it more than once \(1\): patient001",
+    fault_entry_twice: r"train_slices.list: entries that occur more than once \(1\): patient001",
     fault_case_in_two_lists: r"val.list: cases that are also in the test list .*test.list \(1\): patient004; take",
     fault_patient_in_train_and_test: r"cases that are also in the val list .*val.list \(1\): patient002",
     fault_copied_slice: f"patient003_frame02_slice_2.h5: the image is the same as .*{SLICE}; keep one",
@@ -509,7 +509,7 @@ def test_without_torchvision_it_says_so_before_anything_is_read(acdc, check, mon
 
 
 def test_as_a_command_from_another_folder(phantoms, root, tmp_path):
-    """By default the page lies where the command is given; workers read the same."""
+    """By default the page is written where the command is given; workers read the same."""
     home = phantoms("ACDC")
     command = [sys.executable, root / "scripts/check_dataset.py", "--name", "ACDC", "--root_path", home / "ACDC"]
     done = subprocess.run([*command, "--num_workers", "2"], cwd=tmp_path, capture_output=True, text=True)

@@ -69,7 +69,7 @@ def test_heart_is_a_ring_beside_a_crescent_and_end_slices_lack_classes():
 
 
 def test_the_few_cases_have_another_style_than_the_rest(tmp_path):
-    """Heart muscle and blood lie elsewhere on the grey scale: a shift of mean and deviation, the papers' problem."""
+    """Heart muscle and blood are elsewhere on the grey scale: a shift of mean and deviation, the papers' problem."""
     root = make_phantom("ACDC", tmp_path, train=8, val=1, test=1, shape=(4, 48, 48), few=2)
     means = {True: [], False: []}
     for path in (root / "data/slices").iterdir():

@@ -153,7 +153,7 @@ def test_synapse_orientation_is_a_flag_and_stated(tmp_path, lists, capsys):
     assert set(np.unique(label)) == set(range(9))
     capsys.readouterr()
     assert run("Synapse", source, tmp_path / "xy", "--slice_axes", "yx") == 2  # would leave both in one folder
-    assert "there, but of another preparation (axes); name another --out" in capsys.readouterr().err
+    assert "exists but was made with a different preparation (axes); name another --out" in capsys.readouterr().err
     assert run("ACDC", source, tmp_path / "xy", "--slice_axes", "yx") == 2
 
 
@@ -241,7 +241,7 @@ FAULTS = {
     ),
     "constant": (lambda s: write(image_of(s), np.ones((3, 8, 9), np.int16)), "every voxel is 1"),
     "a missing frame": (lambda s: gt(s).unlink(), "1 of 2 annotated frames"),
-    "a frame without image": (lambda s: image_of(s).unlink(), "no image beside it"),
+    "a frame without image": (lambda s: image_of(s).unlink(), "no image next to it"),
 }
 
 
@@ -254,7 +254,7 @@ def test_a_damaged_case_is_one_line_and_the_rest_is_done(tmp_path, acdc_lists, c
     errors = capfd.readouterr().err.splitlines()
     assert len(errors) == 1 and errors[0].startswith("error: ") and message in errors[0] and "patient001" in errors[0]
     files = contents(tmp_path / "home" / "ACDC")
-    whole = 6 if "frame" in fault else 9  # slices; two volumes and their list besides
+    whole = 6 if "frame" in fault else 9  # slices; and two volumes and their list
     assert len(files) == whole + 3 and "train_slices.list" not in files and not any(".part" in name for name in files)
 
 
@@ -301,7 +301,7 @@ def test_check_reports_each_difference(tmp_path, acdc_lists, capsys):
     source = acdc(tmp_path / "download")
     assert run("ACDC", source, tmp_path / "a") == 0 and run("ACDC", source, tmp_path / "b") == 0
     assert run("ACDC", source, tmp_path / "a", "--check", tmp_path / "b", "--check", tmp_path / "b/ACDC") == 0
-    assert "6 the same, 0 the same but for the margin, 0 different, 0 not there" in capsys.readouterr().out
+    assert "6 the same, 0 the same except for the margin, 0 different, 0 not there" in capsys.readouterr().out
     data = tmp_path / "b/ACDC/data"
     with h5py.File(data / "patient003_frame01.h5", "r+") as file:
         file["image"][0, 0, 0] += 0.25
@@ -317,7 +317,8 @@ def test_check_reports_each_difference(tmp_path, acdc_lists, capsys):
     )
     assert "patient002_frame01: (0 of 3 slices, 1 not there)" in out and "patient003_frame02: not there" in out
     assert (
-        "2 the same, 0 the same but for the margin, 3 different, 1 not there; image values differ by up to 0.25" in out
+        "2 the same, 0 the same except for the margin, 3 different, 1 not there; image values differ by up to 0.25"
+        in out
     )
     assert run("ACDC", source, tmp_path / "a", "--check", tmp_path / "none") == 2
     assert run("ACDC", source, tmp_path / "a", "--check", tmp_path / "download") == 2
@@ -336,7 +337,7 @@ def test_check_reads_transunets_own_files(tmp_path, lists, capsys):
         else:
             write_case(existing / "test_vol_h5" / path.name.replace(".h5", ".npy.h5"), image, label)
     assert run("Synapse", source, tmp_path / "home", "--check", existing) == 0
-    assert "2 the same, 0 the same but for the margin, 0 different, 0 not there" in capsys.readouterr().out
+    assert "2 the same, 0 the same except for the margin, 0 different, 0 not there" in capsys.readouterr().out
 
 
 def test_check_looks_past_the_random_margin(tmp_path, lists, capsys):
@@ -344,7 +345,7 @@ def test_check_looks_past_the_random_margin(tmp_path, lists, capsys):
     source = la(tmp_path / "download")
     assert run("LA", source, tmp_path / "a") == 0 and run("LA", source, tmp_path / "b", "--seed", 2) == 0
     assert run("LA", source, tmp_path / "a", "--check", tmp_path / "b") == 0
-    assert "0 the same, 2 the same but for the margin" in capsys.readouterr().out
+    assert "0 the same, 2 the same except for the margin" in capsys.readouterr().out
 
 
 def test_empty_and_missing_source(tmp_path, capsys):

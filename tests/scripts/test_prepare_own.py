@@ -1,4 +1,4 @@
-"""From one's own scans, made here, to a prepared dataset: arrays by hand, geometry, resuming, faults."""
+"""From custom scans, made here, to a prepared dataset: arrays by hand, geometry, resuming, faults."""
 
 import json
 import shutil
@@ -97,7 +97,10 @@ def test_the_same_command_goes_on_and_a_changed_description_does_not(tmp_path, s
     assert run(source, tmp_path, "--num_workers", 1) == 0
     describe(source, intensity=[0, 400])
     assert run(source, tmp_path) == 2 and contents(tmp_path / "Mine") == first
-    assert "there, but of another preparation (min_max, window); name another --out" in capsys.readouterr().err
+    assert (
+        "exists but was made with a different preparation (min_max, window); name another --out"
+        in capsys.readouterr().err
+    )
     describe(source, patch_size=[32, 32])  # the arrays are the same
     assert run(source, tmp_path) == 0
     changed = contents(tmp_path / "Mine")
@@ -118,7 +121,7 @@ def test_keys_that_are_not_used_and_a_source_that_is_not_there_are_named(tmp_pat
     assert run(source, tmp_path) == 0
     out = capsys.readouterr().out
     assert "dataset.json: not used here: voxel_size, numTraining" in out
-    assert "told apart by the scans' names, 'patient' in dataset.json says otherwise" in out
+    assert "the patient is taken from the scan's name; 'patient' in dataset.json changes this" in out
     assert run(tmp_path / "none", tmp_path) == 2
     assert "--source" in capsys.readouterr().err
 
@@ -205,7 +208,7 @@ def test_a_scan_that_takes_anothers_name_is_refused(tmp_path, source, capsys):
         (source / folder / "p1_frame01.nii.gz").unlink()
     assert run(source, tmp_path) == 2  # p1_frame02 would become p1's first
     error = capsys.readouterr().err
-    assert "p1_frame01" in error and "there, but of another source" in error
+    assert "p1_frame01" in error and "exists but was made with a different source" in error
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -318,7 +321,7 @@ FAULTS = {
     "a tilted gantry": (
         lambda s: write_scan(s / "images/p2.nii.gz", arrays("p2")[0], TILTED), "26.6 degrees off the right angle"),
     "an empty DICOM folder": (lambda s: (s / "images/p9").mkdir(), "p9: no DICOM slice in this folder"),
-    "twice": (lambda s: (s / "labels/p2.nrrd").write_bytes(b""), "p2 is there twice"),
+    "twice": (lambda s: (s / "labels/p2.nrrd").write_bytes(b""), "p2 exists twice"),
 }  # fmt: skip
 
 
@@ -333,7 +336,7 @@ def test_a_fault_is_one_line_the_rest_is_done_and_no_list_is_written(tmp_path, s
     captured = capsys.readouterr()
     errors = captured.err.splitlines()
     assert len(errors) == 1 and errors[0].startswith("error: ") and message in errors[0]
-    assert "lists not written; mend the files below" in captured.out
+    assert "lists not written; fix or remove the files below" in captured.out
     root = tmp_path / "Mine"
     assert file_of(root, "p6") and file_of(root, "p1_frame02")
     assert not list(root.glob("*.list")) and not (root / "dataset.json").exists() and not list(root.rglob(".part*"))
@@ -344,7 +347,7 @@ def test_flags_and_sources_that_do_not_fit(tmp_path, source, capsys):
         (["--split", 0, 1, 1], "--split: the share of the training must not be 0"),
         (["--check", tmp_path], "--check compares with published preparations"),
         (["--name", "Other"], "dataset.json describes Mine; give --name Mine or Custom"),
-        (["--source", tmp_path], "or your own, which needs "),
+        (["--source", tmp_path], "or a custom dataset, which needs "),
         (["--slice_axes", "xy"], "--slice_axes is Synapse's"),
         (["--name", "ACDC", "--split", 1, 1, 1], "--split is Custom's, ACDC has published lists"),
     ):

@@ -83,7 +83,7 @@ def test_what_is_there_is_not_made_again(home, first_call, capsys):
     weights = home / "ACDC" / "Ours_MT_5" / "seed_1337" / "best.pth"
     before = weights.stat().st_mtime_ns
     code, out = call(home, capsys)
-    assert code == 1 and "2 rows and seeds, 1 of them there already" in out and weights.stat().st_mtime_ns == before
+    assert code == 1 and "2 rows and seeds, 1 of them already done" in out and weights.stat().st_mtime_ns == before
 
 
 def test_dry_run_prints_commands_and_measured_hours_and_runs_nothing(home, first_call, capsys, monkeypatch):

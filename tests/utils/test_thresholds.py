@@ -20,7 +20,7 @@ def test_update_by_hand_absent_classes_and_both_ends():
     prob[0, 1, 0, 2] = 0.1  # class 1 at the third
     prob[0, 2, 0, 3] = 1.0  # class 2 at the fourth
     thresholds.update([prob], [F.one_hot(torch.tensor([[[0, 0, 1, 2]]]), 4).movedim(-1, 1).float()])
-    expected = [0.99 * 0.6 + 0.01 * 0.6, 0.5, 0.95, 0.25]  # moved; clipped below; clipped above; class 3 at rest
+    expected = [0.99 * 0.6 + 0.01 * 0.6, 0.5, 0.95, 0.25]  # moved; clipped below; clipped above; class 3 unchanged
     assert thresholds.tau[0].tolist() == pytest.approx(expected, abs=1e-6)
 
 

@@ -38,7 +38,7 @@ def evaluate(
     """Predict and score the cases one by one, in the memory of one: yields (result, prediction).
 
     `predict` maps an image to a label map uint8 of the same shape. metrics: names of METRICS, all by default. unit:
-    "voxel", or "mm" by `spacing` (array axis order) or else each file's own; InputError where neither is there. hd95:
+    "voxel", or "mm" by `spacing` (array axis order) or else each file's own; InputError where both are missing. hd95:
     its definition, one of metrics.HD95. doing: what the progress bar says.
     """
     num_classes = volumes.info.num_classes

@@ -43,11 +43,11 @@ def add_predict_flags(parser: argparse.ArgumentParser, dims: int) -> None:
     group.add_argument("--weights", metavar="FILE", help="a run's best.pth or last.pth, or a bare .pth with --name")
     group.add_argument(
         "--out", type=new_folder, default="predictions",
-        help="folder of label maps and volumes.csv; scans that are there already, by the same weights and flags, are "
-        "passed over (default: %(default)s)",
+        help="folder of label maps and volumes.csv; existing results of the same weights and flags are "
+        "skipped (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
-        "--save_probabilities", action="store_true", help="a float32 file for each class besides (default: off)"
+        "--save_probabilities", action="store_true", help="also write one float32 file per class (default: off)"
     )
     if dims == 3:
         group.add_argument(
@@ -150,7 +150,7 @@ def find_scans(source: Path) -> Dict[str, Path]:
         paths = sorted([*scan_files(source), *(path for path in inside if path.is_dir() and holds_dicom(path))])
         loose = [path for path in inside if path not in paths and is_dicom(path)]
         if paths and any(map(has_pixels, loose)):
-            raise InputError(f"--predict {source}: DICOM slices beside {paths[0].name}; give one of them")
+            raise InputError(f"--predict {source}: DICOM slices next to {paths[0].name}; give one of them")
         if loose and not paths:
             paths = [source]
         if not paths:
@@ -165,7 +165,7 @@ def find_scans(source: Path) -> Dict[str, Path]:
 
 
 def holds_dicom(folder: Path) -> bool:
-    """Whether DICOM slices lie in this folder, at whatever depth."""
+    """Whether this folder holds DICOM slices, at any depth."""
     return any(is_dicom(path) for path in folder.rglob("*") if path.is_file())
 
 
@@ -222,7 +222,7 @@ class PredictionFolder:
         """Whether this scan, with this SHA-256, was predicted; raises InputError where one of another place was."""
         row = self.rows.get(name)
         if row and row[0] != os.path.abspath(path):
-            raise InputError(f"{path}: {self.target(name)} is there, of {row[0]}; name another --out")
+            raise InputError(f"{path}: {self.target(name)} exists already, for {row[0]}; name another --out")
         return bool(row) and row[-1] == content and self.target(name).exists()
 
     def add(self, name: str, scan: Scan, content: str, prediction: Prediction, volumes: Sequence[float]) -> None:

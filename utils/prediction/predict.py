@@ -50,15 +50,15 @@ class Model:
 
     @property
     def axes(self) -> str:
-        """What is done about how a scan lies in its file, in a line."""
+        """How the orientation of a scan is treated, in one line."""
         if self.preparation.orientation:
-            return f"every scan is turned to {self.preparation.orientation}"
+            return f"every scan is reoriented to {self.preparation.orientation}"
         if self.orientation:
             return (
-                f"training's scans lay {self.orientation} in their files; one that runs the other way is turned "
-                "around, one that is turned by a quarter is taken as it is stored"
+                f"the training scans were stored as {self.orientation}; scans with reversed axes are flipped, scans "
+                "with permuted axes are used as stored"
             )
-        return "a scan is taken as it is stored, so it must lie in its file as training's did"
+        return "scans are used as stored, so they must be stored as the training scans were"
 
     @property
     def coverage(self) -> str:
@@ -68,7 +68,11 @@ class Model:
             patch = " ".join(map(str, self.info.patch_size))
             windows = f"; windows {patch}, stride {self.stride[0]} {self.stride[0]} {self.stride[1]}"
         if not self.seeks:
-            cropped = "" if self.preparation.margin is None else ", though training saw crops around the ground truth"
+            cropped = (
+                ""
+                if self.preparation.margin is None
+                else ", although the training images were crops around the ground truth"
+            )
             return f"the whole scan in one pass{cropped}{windows}"
         return (
             "training saw crops around the ground truth; here a first pass over the whole scan, windows half a patch "
@@ -108,7 +112,7 @@ def load_model(
     net = weights.build_network(info).to(device).eval()
     stride = tuple(stride or info.stride) if dims == 3 else None
     if stride and not all(stride):
-        raise InputError(f"{path}: does not state the stride of its windows; give --stride")
+        raise InputError(f"{path}: does not record the stride of its windows; give --stride")
     if stride:
         check_stride("--stride", stride, info.patch_size)
     # a preparation that turns every scan leaves nothing to turn around before it
@@ -131,7 +135,7 @@ def predict_scan(model: Model, scan: Scan, with_scores: bool = False) -> Predict
     """The label map of a scan on its own grid; raises InputError for a scan that cannot be prepared.
 
     Where training saw crops around the ground truth, a first pass finds where to crop; where it finds nothing, the
-    label map is empty. A scan that runs the other way than the training's scans along some axes is turned around.
+    label map is empty. A scan with reversed axes compared with the training scans is flipped.
     """
     axes = axes_to_flip(scan.geometry.orientation, model.orientation)
     if axes:
@@ -148,7 +152,7 @@ def predict_scan(model: Model, scan: Scan, with_scores: bool = False) -> Predict
 def axes_to_flip(own: str, training: Optional[str]) -> str:
     """The axes, "xy", along which a scan runs the other way than the training's; none where it is turned otherwise.
 
-    own, training: orientations, "LPS"; None where the training's scans did not lie alike or it is not known.
+    own, training: orientations, "LPS"; None where the training scans differed or it is not known.
     """
     pairs = list(zip("xyz", own, training or ""))
     if any(letter not in (theirs, OPPOSITE[theirs]) for _, letter, theirs in pairs):

@@ -110,7 +110,7 @@ def folded(title: object, *parts: object, open_: bool = False) -> Html:
 
 
 def legend(colours: Mapping[str, str]) -> Html:
-    """Names beside their colours ("#rrggbb")."""
+    """Names next to their colours ("#rrggbb")."""
     keys = (tag("span", tag("i", style=f"background: {colour}"), name) for name, colour in colours.items())
     return tag("p", *keys, class_="key small")
 

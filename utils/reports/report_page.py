@@ -49,7 +49,9 @@ def plot_run(path: Path) -> Path:
     }
     metrics = read_metrics(path / "metrics.jsonl") if (path / "metrics.jsonl").exists() else []
     if not tests and not metrics:
-        raise InputError(f"{path}: no metrics.jsonl and no test_*/summary.json: not a run's folder, or nothing ran yet")
+        raise InputError(
+            f"{path}: no metrics.jsonl and no test_*/summary.json: not a run's folder, or nothing has run yet"
+        )
     run = describe_run(path) or Run(path, path.resolve().name, path.resolve().name, {}, path)
     tested = merge_equal(tests)
     parts = [*_training_line(run, metrics)]
@@ -106,7 +108,7 @@ def _training_line(run: Run, metrics: Sequence[dict]) -> Iterator[Html]:
 
 
 def _results(run: Run, tested: Mapping[str, dict]) -> list[Html]:
-    """The table of a run's tests (title -> summary) beside what is published, and its footnotes."""
+    """The table of a run's tests (title -> summary) next to what is published, and its footnotes."""
     summaries = list(tested.values())
     classes = summaries[0]["classes"]
     rows = [table_header(classes, summaries[0]["unit"])]

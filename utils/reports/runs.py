@@ -82,7 +82,7 @@ def find_records(folder: Path) -> list[Path]:
     tests = [path.parent for path in folder.rglob("test_*/summary.json") if not path.parent.suffix]
     found = sorted({path.parent for path in (*folder.rglob("metrics.jsonl"), *tests)})
     if not found:
-        raise InputError(f"{folder}: no metrics.jsonl and no test_*/summary.json in it or below, nothing ran yet")
+        raise InputError(f"{folder}: no metrics.jsonl and no test_*/summary.json in it or below, nothing has run yet")
     return found
 
 
@@ -188,9 +188,9 @@ def disagreement(runs: Sequence[Run]) -> str:
         for key in sorted(known):
             if own.get(key) != flags[0].get(key):
                 return (
-                    f"{run.path}: trained with --{key} {own.get(key)}, its sister {runs[0].path} with "
-                    f"{flags[0].get(key)}: no seeds of one setting, not averaged; move one away, or name the folders "
-                    "that belong together"
+                    f"{run.path}: trained with --{key} {own.get(key)}, but {runs[0].path} with "
+                    f"{flags[0].get(key)}: not seeds of one setting, so not averaged; move one away, or name the "
+                    "folders that belong together"
                 )
     return ""
 

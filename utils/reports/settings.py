@@ -89,7 +89,7 @@ class Setting:
 def find_settings(folders: Sequence[Path]) -> tuple[list[Setting], list[str]]:
     """The settings of all tests at or below these folders, by their folders' names, and what is left out of them.
 
-    Left out, a line for each: a test or a run that cannot be read, and a setting whose seeds were trained with
+    Left out, one line each: a test or a run that cannot be read, and a setting whose seeds were trained with
     different flags. Raises InputError where nothing is left.
     """
     found: dict[tuple, Setting] = {}

@@ -53,45 +53,45 @@ def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) 
     names = dataset_names((dims,))
     parser.add_argument(
         "--name", "--dataset_name", metavar="NAME",
-        help=f"dataset: {', '.join(names)} or your own's name (default: {names[0]}; with --predict the one that the "
-        "weights state)",
+        help=f"dataset: {', '.join(names)} or the name of a custom one (default: {names[0]}; with --predict the one "
+        "recorded in the weights file)",
     )  # fmt: skip
     parser.add_argument(
         "--output_dir", help="a run's folder, a folder of runs, or a folder with a bare .pth (required for a test)"
     )
-    parser.add_argument("--root_path", help="the dataset's own folder (default: its name under $DATASET_HOME)")
-    parser.add_argument("--test_list", metavar="FILE", help="test list (default: the dataset's own)")
+    parser.add_argument("--root_path", help="folder of the dataset (default: its name under $DATASET_HOME)")
+    parser.add_argument("--test_list", metavar="FILE", help="test list (default: the dataset's)")
     parser.add_argument(
         "--spacing",
         type=voxel_size,
         nargs=3,
         metavar=axes,
-        help="voxel size in mm: distances in mm (default: voxels)",
+        help="voxel size in mm; distances are then in mm (default: voxels)",
     )
     parser.add_argument(
         "--unit", choices=("voxel", "mm"), default="voxel",
-        help="unit of the distances; mm takes --spacing or what each file states (default: %(default)s, the papers')",
+        help="unit of distances; mm: by --spacing or by each file's voxel size (default: %(default)s, the papers')",
     )  # fmt: skip
     parser.add_argument(
         "--hd95", choices=HD95, default=HD95[0],
-        help="95HD of both directions' distances pooled, MedPy's and the papers', or the larger of the two directions' "
-        "95th percentiles, other libraries' (default: %(default)s)",
+        help="pooled: 95th percentile of both directions' distances, as in MedPy and the papers; max: the larger of "
+        "both directions' 95th percentiles, as in other libraries (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--empty", choices=("ours", "release"), default="ours",
-        help="distance to an empty mask: undefined, left out and counted, or the releases' 0 (default: %(default)s)",
+        help="distance to an empty mask. ours: undefined, left out and counted; release: 0 (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--patch_size", type=array_size, nargs=dims, metavar="N",
-        help="network's input, for a bare .pth that does not state it (default: the dataset's)",
+        help="size of the network's input, for a bare .pth that does not record it (default: the dataset's)",
     )  # fmt: skip
     parser.add_argument(
         "--columns", nargs="+", choices=tuple(COLUMNS), default=list(COLUMNS), metavar="METRIC",
-        help="metrics in the table; the files hold all (default: dice jaccard hd95 asd)",
+        help="metrics shown in the table; the files contain all (default: dice jaccard hd95 asd)",
     )  # fmt: skip
     what = {2: "slices", 3: "windows"}[dims]
     parser.add_argument(
-        "--batch_size", type=array_size, default=batch_size, help=f"{what} at a time (default: %(default)s)"
+        "--batch_size", type=array_size, default=batch_size, help=f"{what} per batch (default: %(default)s)"
     )
     parser.add_argument("--nms", action="store_true", help="keep the largest object of each class (default: off)")
     parser.add_argument(
@@ -100,10 +100,10 @@ def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) 
         "file states it (default: off)",
     )  # fmt: skip
     parser.add_argument(
-        "--figures", action="store_true", help="draw curves, cases and a page for each run (default: off)"
+        "--figures", action="store_true", help="draw curves and cases and write a page for each run (default: off)"
     )
     parser.add_argument(
-        "--gpu", type=not_negative, metavar="N", help="CUDA device (default: the first if there is any, else the CPU)"
+        "--gpu", type=not_negative, metavar="N", help="CUDA device (default: the first one, or the CPU without one)"
     )
 
 
@@ -267,7 +267,7 @@ def write_nifti(path: Path, pred: np.ndarray, source: Path, dims: int) -> None:
         try:
             return write_label(path, restore(pred, *geometry), geometry[-1])
         except (ValueError, IndexError, TypeError) as error:
-            raise InputError(f"{source}: the geometry it states is not that of its image; prepare it again") from error
+            raise InputError(f"{source}: its recorded geometry is not that of its image; prepare it again") from error
     axes = "zyx" if dims == 2 else "xyz"
     spacing = dict(zip(axes, read_spacing(source) or (1.0, 1.0, 1.0)))
     label = from_axes(pred, axes)

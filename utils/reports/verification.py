@@ -1,5 +1,5 @@
 """Is a test's result what its weights give? Tests them again, elsewhere, and compares all that a table shows. MedPy
-computes the metrics of the saved label maps besides, as an independent judge.
+also computes the metrics of the saved label maps with MedPy, the reference implementation.
 """
 
 from __future__ import annotations
@@ -58,16 +58,17 @@ def verify_run(path: Path, predictors: Mapping[int, MakePredictor]) -> Iterator[
             weights = _tested_weights(stored)
             found, unverifiable = verify_training(folder.parent, weights)
             found = _verify_test(stored, weights, predictors, opened) + found
-            judged = has_medpy()
-            if judged:
+            recomputed = has_medpy()
+            if recomputed:
                 found += medpy_differences(stored, opened[_key(stored)][0])
-            unverifiable = _moved(stored) + unverifiable + ([] if judged else ["the metrics by MedPy: not installed"])
+            missing = [] if recomputed else ["the metrics by MedPy: not installed"]
+            unverifiable = _moved(stored) + unverifiable + missing
         except InputError as error:
             yield Verdict(folder, "CANNOT BE VERIFIED", [str(error)], [])
             continue
         dice = stored.summary["metrics"]["dice"]["mean"]
         same = f"the same: {len(stored.cases)} cases, {len(stored.tables)} metrics, Dice {dice * 100:.2f} %"
-        same += ", recomputed with MedPy" if judged else ""
+        same += ", recomputed with MedPy" if recomputed else ""
         yield Verdict(folder, "DIFFERS" if found else same, found, unverifiable)
 
 
@@ -258,7 +259,7 @@ def verify_training(folder: Path, weights: Path) -> tuple[list[str], list[str]]:
 
 
 def _labelled(run: Run) -> list[str]:
-    """The labelled cases as the run's flags and the training list that is there now give them."""
+    """The labelled cases as the run's flags and the present training list give them."""
     flags = argparse.Namespace(**run.config["flags"])
     info = get_dataset(flags.name, flags.root_path)
     entries = read_list(require_list(info, find_root(info, flags.root_path), "train", flags.train_list))

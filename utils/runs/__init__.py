@@ -1,1 +1,1 @@
-"""A run's folder and what lies in it."""
+"""A run's folder and its contents."""

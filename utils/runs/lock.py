@@ -10,7 +10,7 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: two processes in one folder are not kept apart there
+except ImportError:  # Windows: nothing keeps two processes out of one folder there
     fcntl = None
 
 from dataloaders.files import InputError

@@ -16,7 +16,7 @@ from dataloaders.registry import DATASETS, DatasetInfo, get_dataset
 from networks.net_factory import NETWORKS, net_factory
 from utils.runs.checkpoints import load_tensors
 
-# Under these names the field's checkpoints keep the network's state beside other things.
+# Under these names the field's checkpoints keep the network's state next to other things.
 WRAPPERS = ("net", "state_dict", "model", "model_state_dict", "student")
 
 
@@ -26,7 +26,7 @@ class WeightsFile:
 
     path: Path
     state: dict
-    meta: dict  # beside the state: method, iteration, val_dice, selection, note, opt, ...
+    meta: dict  # in addition to the state: method, iteration, val_dice, selection, note, opt, ...
     network: Optional[str]  # its name in NETWORKS, None in a foreign file
     dataset: dict  # name, dims, classes, patch_size and more; empty in a foreign file
 
@@ -76,7 +76,7 @@ class WeightsFile:
         stated = self.dataset
         if not stated:
             if name is None:
-                raise InputError(f"{self.path}: does not state its dataset; name it with --name (best.pth states it)")
+                raise InputError(f"{self.path}: does not record its dataset; name it with --name (best.pth records it)")
             info = get_dataset(name, root_path)
             return replace(info, patch_size=tuple(patch_size or info.patch_size))
         self.check_name(name)
@@ -140,7 +140,7 @@ def infer_network(state: dict, path: Path) -> tuple[str, int]:
     """`family_of`; raises InputError for another family's weights."""
     family = family_of(state)
     if family is None:
-        raise InputError(f"{path}: not a network known here (its first parameter: {next(iter(state))})")
+        raise InputError(f"{path}: not a known network (its first parameter: {next(iter(state))})")
     return family
 
 
@@ -151,7 +151,7 @@ def fit_weights(net: torch.nn.Module, state: dict, path: Path) -> None:
         wrong = list(dict.fromkeys(lacking + unused))
         raise InputError(
             f"{path}: {len(wrong)} of {len(fitting) + len(lacking)} parameters do not fit this network "
-            f"({', '.join(wrong[:3])}{', ...' if len(wrong) > 3 else ''}); is it of another method or dataset?"
+            f"({', '.join(wrong[:3])}{', ...' if len(wrong) > 3 else ''}); does it belong to another method or dataset?"
         )
     net.load_state_dict(state)
 
@@ -163,7 +163,9 @@ def load_what_fits(net: torch.nn.Module, state: dict, path: Path) -> tuple[bool,
     """
     fitting, lacking, unused = compare(net, state)
     if not fitting:
-        raise InputError(f"{path}: none of its {len(state)} parameters fits this network; is it of another method?")
+        raise InputError(
+            f"{path}: none of its {len(state)} parameters fits this network; does it belong to another method?"
+        )
     net.load_state_dict({name: state[name] for name in fitting}, strict=False)
     line = f"{path}: loaded {len(fitting)} of {len(fitting) + len(lacking)} parameters"
     for what, names in (("left as initialised", lacking), ("not used", unused)):

@@ -109,7 +109,7 @@ def build_networks(
     except (ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"--net {args.net} cannot be trained so on {info.name}: {reason} (forward must give (logits, features))"
+            f"--net {args.net} cannot be trained on {info.name}: {reason} (forward must give (logits, features))"
         ) from error
     return nets
 

@@ -8,7 +8,7 @@ from typing import Mapping, Sequence, Union
 import numpy as np
 import torch
 
-# One colour per class for label maps, curves and legends, told apart by people with colour-blindness too (Okabe and
+# One colour per class for label maps, curves and legends, distinct for people with colour-blindness too (Okabe and
 # Ito, 2008).
 PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999")
 # Kinds of error, in colours that the palette does not use.

@@ -1,4 +1,4 @@
-"""The scans of an own dataset in the layouts that people have, their patients, and the split. No file is read."""
+"""The scans of a custom dataset in the layouts that people have, their patients, and the split. No file is read."""
 
 import json
 
@@ -62,9 +62,9 @@ def test_file_ending_leaves_other_files_alone(find):
     "files, fault",
     [
         ("labels/z.nii.gz", "z.nii.gz: no image z in "),
-        ("images/a.nrrd", "a.nii.gz: a is there twice, also as "),
-        ("labels/a.nrrd labels/a.nii.gz", "a.nii.gz: a is there twice, also as "),
-        ("images/a_slice_3.nii.gz", "a_slice_3.nii.gz: its name ends as that of a slice"),
+        ("images/a.nrrd", "a.nii.gz: a exists twice, also as "),
+        ("labels/a.nrrd labels/a.nii.gz", "a.nii.gz: a exists twice, also as "),
+        ("images/a_slice_3.nii.gz", "a_slice_3.nii.gz: its name ends like that of a slice"),
     ],
 )
 def test_faults_are_named_and_the_rest_is_found(find, files, fault):

@@ -57,9 +57,9 @@ def test_what_is_incomplete_is_named(tmp_path):
     whole, faults = find_cases("ACDC", tmp_path)
     assert whole == {} and {case: fault.replace(str(tmp_path), "") for case, fault in faults.items()} == {
         "patient001": "/patient001: 1 of 2 annotated frames (patient001_frame01_gt.nii.gz)",
-        "patient002": "/patient002/patient002_frame12_gt.nii.gz: no image beside it for patient002_frame12",
+        "patient002": "/patient002/patient002_frame12_gt.nii.gz: no image next to it for patient002_frame12",
         "patient003": "/patient003: 0 of 2 annotated frames (no _gt file)",
-        "patient004": "/copy/patient004_frame12.nii.gz: patient004_frame12 is there twice, also as "
+        "patient004": "/copy/patient004_frame12.nii.gz: patient004_frame12 exists twice, also as "
         "/patient004/patient004_frame12.nii.gz; leave one of them",
     }
 
@@ -69,7 +69,7 @@ def test_a_dicom_series_goes_before_a_converted_copy_and_two_series_are_named(tm
     touch(tmp_path, "PANCREAS_0002/a/1.dcm", "PANCREAS_0002/b/1.dcm", "label/label0002.nii.gz", "PANCREAS_0003/1.dcm")
     whole, faults = find_cases("Pancreas", tmp_path)
     assert whole == {"image0001": (tmp_path / "PANCREAS_0001/a", tmp_path / "label/label0001.nii.gz")}
-    assert "image0002 is there twice" in faults["image0002"] and "no label beside it" in faults["image0003"]
+    assert "image0002 exists twice" in faults["image0002"] and "no label next to it" in faults["image0003"]
 
 
 def test_nothing_there(tmp_path):

@@ -13,7 +13,7 @@ OBLIQUE = Geometry((8, 9, 6), (0.75, 1.25, 3.0), (-12.5, 40.0, 7.0), (COS, -SIN,
 
 
 def test_turned_axes_are_itks(tmp_path):
-    sitk = pytest.importorskip("SimpleITK", reason="the judge of turned axes")
+    sitk = pytest.importorskip("SimpleITK", reason="the reference implementation of turned axes")
     rng = np.random.default_rng(0)
     for letters in ("LPS", "RAS", "PIR", "SLA"):
         image = sitk.GetImageFromArray(ARRAY)
@@ -24,10 +24,10 @@ def test_turned_axes_are_itks(tmp_path):
         scan = Scan(ARRAY, Geometry(OBLIQUE.size, OBLIQUE.spacing, OBLIQUE.origin, image.GetDirection()), tmp_path)
         name = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
         assert scan.geometry.orientation == name
-        turned, judge = reorient(scan, letters), sitk.DICOMOrient(image, letters)
+        turned, expected = reorient(scan, letters), sitk.DICOMOrient(image, letters)
         assert turned.geometry.orientation == letters
-        assert np.array_equal(turned.array, sitk.GetArrayFromImage(judge))
-        theirs = Geometry(judge.GetSize(), judge.GetSpacing(), judge.GetOrigin(), judge.GetDirection())
+        assert np.array_equal(turned.array, sitk.GetArrayFromImage(expected))
+        theirs = Geometry(expected.GetSize(), expected.GetSpacing(), expected.GetOrigin(), expected.GetDirection())
         assert turned.geometry.size == theirs.size and turned.geometry.distance(theirs) < 1e-9
 
 

@@ -38,7 +38,7 @@ PAIRS = {
     "near": (blob((40, 50, 30), 0), np.roll(blob((40, 50, 30), 0), (1, -2, 1), (0, 1, 2))),
     "scattered": (RNG.random((40, 40, 20)) < 0.002, blob((40, 40, 20), 2)),
     "salt": (RNG.random((30, 30, 20)) < 0.4, blob((30, 30, 20), 3)),
-    "far apart": (np.indices((60, 60, 10)).sum(0) < 12, np.indices((60, 60, 10)).sum(0) > 110),
+    "distant": (np.indices((60, 60, 10)).sum(0) < 12, np.indices((60, 60, 10)).sum(0) > 110),
     "2-D": (blob((90, 70), 4), blob((90, 70), 5)),
     "one slice": (blob((1, 50, 50), 6), blob((1, 50, 50), 7)),
 }

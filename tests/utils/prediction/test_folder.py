@@ -267,7 +267,7 @@ def test_nothing_is_overwritten(tmp_path, acdc_weights, capsys):
     capsys.readouterr()
     refused("holds predictions with other --nms; name another --out", "--nms")
     refused("holds predictions with other --save_probabilities", "--save_probabilities")
-    refused(f"a.nii.gz is there, of {source}", source=scan(tmp_path / "other" / "a.nii.gz", 5))
+    refused(f"a.nii.gz exists already, for  {source}", source=scan(tmp_path / "other" / "a.nii.gz", 5))
 
 
 def test_a_scan_that_was_replaced_is_predicted_again(tmp_path, acdc_weights, capsys):
@@ -306,7 +306,7 @@ def test_sources_that_are_none_or_ambiguous(tmp_path, acdc_weights, capsys):
     refused(tmp_path / "two", "its label map would have the name of a.nii.gz's")
     write_slices(tmp_path / "mixed", np.zeros((2, 8, 8), np.int16))
     scan(tmp_path / "mixed" / "a.nii.gz")
-    refused(tmp_path / "mixed", "DICOM slices beside a.nii.gz")
+    refused(tmp_path / "mixed", "DICOM slices next to a.nii.gz")
 
 
 def test_flags_belong_to_one_mode(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""New scans: the label map lies where the scan lies, and is the test's own where the test can be asked."""
+"""New scans: the label map is where the scan is, and equals the test's where there is one."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -112,7 +112,7 @@ def test_scans_turned_in_the_file_give_one_label_map():
     [("LPS", "LPS", ""), ("LAS", "LPS", "y"), ("RAI", "LPS", "xyz"), ("PLS", "LPS", ""), ("LPS", None, "")],
 )
 def test_axes_that_run_the_other_way(own, training, axes):
-    """One that is turned by a quarter is left alone: which way its slices should lie is not known."""
+    """One with permuted axes is left alone: the right orientation of its slices is not known."""
     assert axes_to_flip(own, training) == axes
 
 

@@ -59,6 +59,6 @@ def test_a_geometry_of_another_array_is_refused(tmp_path):
     facts = attributes(prepared, PREPARATIONS["ACDC"])
     with h5py.File(write(tmp_path / "a.h5", prepared.image, **facts), "r+") as file:
         file.attrs["crop"] = np.array([(0, 2), (0, 5), (0, 6)])
-    with pytest.raises(InputError, match="a.h5: the geometry it states is not that of its image"):
+    with pytest.raises(InputError, match="a.h5: its recorded geometry is not that of its image"):
         write_nifti(tmp_path / "a.nii.gz", truth, tmp_path / "a.h5", 2)
     assert not (tmp_path / "a.nii.gz").exists()
