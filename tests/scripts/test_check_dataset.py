@@ -414,7 +414,7 @@ def test_a_list_in_another_order_labels_other_patients(acdc, check, monkeypatch)
     code, findings, _ = check("ACDC", acdc)
     assert code == 1 and len(findings) == 1
     assert "train_slices.list: another order or other cases" in findings[0]
-    assert "--labelnum 1 labels 16 slices (published 12); take" in findings[0]
+    assert "--labelnum 1 labels 16 slices (published 12); use the published list" in findings[0]
 
 
 def test_what_need_not_be_mended_is_a_note(acdc, check, monkeypatch):
@@ -432,7 +432,7 @@ def test_what_need_not_be_mended_is_a_note(acdc, check, monkeypatch):
     change(acdc / VOLUME, label=label, image=read(acdc / VOLUME).astype(np.float64))
     code, findings, text = check("ACDC", acdc)
     assert (code, findings) == (0, [])
-    for note in ("published data has it so", "1 files are in none of these lists: data/slices/extra_slice_1.h5",
+    for note in ("the published data has this too", "1 files are in none of these lists: data/slices/extra_slice_1.h5",
                  "1 files have no 'label', fine for unlabelled cases: patient003_frame01 slice 3",
                  "labels below 0 count as background in 1 files: patient004_frame01",
                  "1 files hold images of type float64 and labels of type int16",
