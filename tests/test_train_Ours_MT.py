@@ -231,11 +231,11 @@ def test_a_killed_worker_and_a_bug_end_the_run_with_its_workers(root, tmp_path, 
 import multiprocessing, os, time
 import train_Ours_MT
 
-def kill(*args):
+def kill(*args, **kwargs):
     os.kill(multiprocessing.active_children()[0].pid, 9)
     time.sleep(60)
 
-def bug(*args):
+def bug(*args, **kwargs):
     raise TypeError("a bug")
 
 for name, objective in (("kill", kill), ("bug", bug)):

@@ -404,26 +404,26 @@ def test_a_list_in_another_order_labels_other_patients(acdc, check, monkeypatch)
     """Counted only where the list is as long as the published one."""
     from dataclasses import replace
 
-    from dataloaders import datasets
+    from dataloaders import registry
 
     published = {"expected": {"train": 48}, "labelled_slices": {1: 16, 5: 48}}
-    monkeypatch.setitem(datasets.DATASETS, "ACDC", replace(datasets.DATASETS["ACDC"], **published))
+    monkeypatch.setitem(registry.DATASETS, "ACDC", replace(registry.DATASETS["ACDC"], **published))
     assert check("ACDC", acdc)[0] == 0
     published["labelled_slices"] = {1: 12, 5: 48}
-    monkeypatch.setitem(datasets.DATASETS, "ACDC", replace(datasets.DATASETS["ACDC"], **published))
+    monkeypatch.setitem(registry.DATASETS, "ACDC", replace(registry.DATASETS["ACDC"], **published))
     code, findings, _ = check("ACDC", acdc)
     assert code == 1 and len(findings) == 1
     assert "train_slices.list: another order or other cases" in findings[0]
-    assert "--labelnum 1 labels 16 slices (published 12); take" in findings[0]
+    assert "--labelnum 1 labels 16 slices (published 12); use the published list" in findings[0]
 
 
 def test_what_need_not_be_mended_is_a_note(acdc, check, monkeypatch):
     from dataclasses import replace
 
-    from dataloaders import datasets
+    from dataloaders import registry
 
-    known = replace(datasets.DATASETS["ACDC"], known_copies=(("patient002", "patient003"),))
-    monkeypatch.setitem(datasets.DATASETS, "ACDC", known)
+    known = replace(registry.DATASETS["ACDC"], known_copies=(("patient002", "patient003"),))
+    monkeypatch.setitem(registry.DATASETS, "ACDC", known)
     fault_copied_slice(acdc)
     shutil.copy(acdc / SLICE, acdc / "data/slices/extra_slice_1.h5")
     change(acdc / "data/slices/patient003_frame01_slice_3.h5", label=None)
@@ -432,7 +432,7 @@ def test_what_need_not_be_mended_is_a_note(acdc, check, monkeypatch):
     change(acdc / VOLUME, label=label, image=read(acdc / VOLUME).astype(np.float64))
     code, findings, text = check("ACDC", acdc)
     assert (code, findings) == (0, [])
-    for note in ("published data has it so", "1 files are in none of these lists: data/slices/extra_slice_1.h5",
+    for note in ("the published data has this too", "1 files are in none of these lists: data/slices/extra_slice_1.h5",
                  "1 files have no 'label', fine for unlabelled cases: patient003_frame01 slice 3",
                  "labels below 0 count as background in 1 files: patient004_frame01",
                  "1 files hold images of type float64 and labels of type int16",
@@ -443,10 +443,10 @@ def test_what_need_not_be_mended_is_a_note(acdc, check, monkeypatch):
 def test_a_known_copy_across_lists_is_a_finding(acdc, check, monkeypatch):
     from dataclasses import replace
 
-    from dataloaders import datasets
+    from dataloaders import registry
 
-    known = replace(datasets.DATASETS["ACDC"], known_copies=(("patient004", "patient005"),))
-    monkeypatch.setitem(datasets.DATASETS, "ACDC", known)
+    known = replace(registry.DATASETS["ACDC"], known_copies=(("patient004", "patient005"),))
+    monkeypatch.setitem(registry.DATASETS, "ACDC", known)
     fault_copied_volume(acdc)
     assert check("ACDC", acdc)[0] == 1
 
