@@ -21,7 +21,7 @@ class Preparation:
 
     name: str
     label_values: Tuple[Tuple[int, int], ...]  # (in the download, ours); any other value is an error
-    orientation: Optional[str] = None  # the scan's axes are turned to it, "LPS"; None: as they are stored
+    orientation: Optional[str] = None  # the scan's axes are reoriented to it, "LPS"; None: as they are stored
     window: Optional[Tuple[float, float]] = None  # clipped to it and scaled to [0, 1]
     min_max: bool = False  # the scan's own minimum and maximum to [0, 1]
     spacing: Optional[Spacing] = None  # resampled to voxels of this size, mm: cubic B-spline, labels nearest

@@ -240,7 +240,7 @@ def write_report(args) -> None:
             lines = [f"{key}: {value}" for key, value in record.items()]
         parts.append("\n".join([f"## {phase}", "", *lines]))
     if not parts:
-        raise InputError(f"{args.out}: no records there; run a phase first: {', '.join(PHASES[:-1])}")
+        raise InputError(f"{args.out}: no records in it; run a phase first: {', '.join(PHASES[:-1])}")
     write_text(Path(args.page), page_above(Path(args.page), "Speed on a GPU") + "\n\n".join(parts) + "\n")
     print(args.page)
 

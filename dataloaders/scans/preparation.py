@@ -88,7 +88,7 @@ def _check_slices(scan: Scan, orientation: str) -> None:
     x, y, _ = scan.geometry.spacing
     if max(x, y) > 2 * min(x, y):
         raise InputError(
-            f"{scan.path}: turned to {orientation}, its slices have pixels of {x:g} x {y:g} mm, so it was acquired "
+            f"{scan.path}: reoriented to {orientation}, its slices have pixels of {x:g} x {y:g} mm, so it was acquired "
             "along another axis; leave all scans as they are stored (orientation null) or take this one away"
         )
 

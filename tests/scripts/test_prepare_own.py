@@ -197,7 +197,7 @@ def test_a_split_without_validation_or_test_moves_their_former_lists_away(tmp_pa
             f"{role}.list of another split was kept as {role}.list.old" in out
             and f"this split has no {role} list" in out
         )
-    assert "a run trained on the former ones may have seen the new test cases" in out
+    assert "a run trained on the old ones may have seen the new test cases" in out
     train = dict.fromkeys(entry.rsplit("_slice_", 1)[0] for entry in read_list(tmp_path / "Mine/train_slices.list"))
     assert sorted(train) == sorted(NAMES)
 

@@ -52,8 +52,8 @@ def add_predict_flags(parser: argparse.ArgumentParser, dims: int) -> None:
     if dims == 3:
         group.add_argument(
             "--one_pass", action="store_true",
-            help="where training saw crops around the ground truth: predict the whole scan at once instead of seeking "
-            "where to crop (default: off)",
+            help="for models trained on crops around the ground truth: predict the whole scan at once instead of "
+            "finding where to crop (default: off)",
         )  # fmt: skip
 
 

@@ -125,8 +125,8 @@ def preparation_of(weights: WeightsFile, info: DatasetInfo) -> Preparation:
     known = weights.preparation or PREPARATIONS.get(info.name, info.preparation)
     if known is None:
         raise InputError(
-            f"{weights.path}: does not state how the images of {info.name} were prepared from scans, so that a new "
-            f"scan cannot be prepared likewise; known: {', '.join(PREPARATIONS)}, and what scripts/prepare.py wrote"
+            f"{weights.path}: does not record how the images of {info.name} were prepared from scans, so new "
+            f"scans cannot be prepared alike; known: {', '.join(PREPARATIONS)}, and what scripts/prepare.py wrote"
         )
     return known
 

@@ -57,7 +57,7 @@ class WeightsFile:
         try:
             return Preparation.from_json(json.dumps(stated)) if stated else None
         except (InputError, TypeError) as error:
-            raise InputError(f"{self.path}: states a preparation that is not known here ({error})") from error
+            raise InputError(f"{self.path}: records an unknown preparation ({error})") from error
 
     def check_name(self, name: Optional[str]) -> None:
         """Raise InputError for weights that state another dataset than the one named."""

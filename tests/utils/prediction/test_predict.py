@@ -182,10 +182,10 @@ def test_an_own_dataset_needs_no_more_than_its_weights(tmp_path, fill):
     loaded = load_model(path, 3, torch.device("cpu"), batch_size=2)
     assert loaded.preparation == own and loaded.stride == (8, 8) and loaded.info.classes == ("a", "b")
     torch.save({"net": state, "dataset": stated(info)}, path)
-    with pytest.raises(InputError, match="does not state how the images of Mine were prepared"):
+    with pytest.raises(InputError, match="does not record how the images of Mine were prepared"):
         load_model(path, 3, torch.device("cpu"), batch_size=2)
     torch.save({"net": state, "dataset": stated(info, {"name": "Mine", "unknown": 1})}, path)
-    with pytest.raises(InputError, match="best.pth: states a preparation that is not known here"):
+    with pytest.raises(InputError, match="best.pth: records an unknown preparation"):
         load_model(path, 3, torch.device("cpu"), batch_size=2)
     torch.save({"net": state, "dataset": stated(info, asdict(own), stride=None)}, path)
     with pytest.raises(InputError, match="give --stride"):
