@@ -87,7 +87,7 @@ def add_training_flags(parser: argparse.ArgumentParser, defaults: Mapping[int, M
     group = parser.add_argument_group("speed (by default everything is computed in float32, as in the papers)")
     group.add_argument(
         "--fast", action="store_true",
-        help="what was measured to be fastest: on CUDA bf16, --channels_last and --fused, in 2-D --cuda_graphs too; on a "
+        help="what was measured to be fastest: on CUDA bf16, --channels_last, --fused, in 2-D --cuda_graphs too; on a "
         "CPU --channels_last in 2-D, and bf16 where the processor has AMX or AVX512-BF16 (default: off)",
     )  # fmt: skip
     group.add_argument(
