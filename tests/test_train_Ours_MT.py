@@ -133,6 +133,7 @@ def test_signals_to_the_group_end_in_one_checkpoint_and_one_line(tmp_path, phant
     """Workers ignore them; a second call meanwhile is refused; nothing is left behind, no process either."""
     run = folder(tmp_path)
     command = ["train_Ours_MT.py", phantoms("ACDC"), *SMALL, "--output_dir", tmp_path, "--num_workers", "2"]
+    command += ["--val_interval", "100000"]  # last.pth would wait for a validation that a signal interrupts
     process = start(*command, "--max_iterations", "100000")
     deadline = time.time() + 120
     while not (run / "checkpoint.pth").exists() and time.time() < deadline:

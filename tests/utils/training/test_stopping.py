@@ -12,8 +12,10 @@ from utils.training.stopping import SIGNALS, STOP, Stopping, stoppable
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Puts back what an interrupted main leaves ignored."""
+    """Handles what nohup ignores; puts back what an interrupted main leaves ignored."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
