@@ -124,22 +124,37 @@ def surface_distances(source: np.ndarray, target: np.ndarray, spacing: Optional[
     scale = np.ones(source.ndim) if spacing is None else np.asarray(spacing, dtype=float)
     points, num_target = np.flatnonzero(source), np.count_nonzero(target)
     if len(points) > source.size / 16:
-        return ndimage.distance_transform_edt(~target, sampling=spacing)[source]
+        return _transform_distances(points, target, scale)
     distances, far = _near_distances(points, target, scale)
-    # measured, in microseconds: a query 3, a point of the tree 0.5, a voxel of the transform 0.1
-    if 3 * len(far) + 0.5 * num_target > 0.1 * source.size:
-        return ndimage.distance_transform_edt(~target, sampling=spacing)[source]
+    # measured, in microseconds: a query 1, a point of the tree 0.1, a voxel of the transform 0.04
+    if len(far) + 0.1 * num_target > 0.04 * source.size:
+        return _transform_distances(points, target, scale)
     if len(far):
         targets, queries = (
             np.stack(np.unravel_index(flat, source.shape), axis=1) * scale
             for flat in (np.flatnonzero(target), points[far])
         )
-        distances[far] = cKDTree(targets, balanced_tree=False, compact_nodes=False).query(queries)[0]
+        # large leaves and no balancing: two to three times as fast as the default on surfaces
+        tree = cKDTree(targets, leafsize=40, balanced_tree=False, compact_nodes=False)
+        distances[far] = tree.query(queries)[0]
     return distances
 
 
+def _transform_distances(points: np.ndarray, target: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Distances of those points (flat indices), from each voxel's nearest target voxel as scipy's transform finds it.
+
+    The transform's own distances would be computed for every voxel.
+    """
+    nearest = ndimage.distance_transform_edt(~target, sampling=scale, return_distances=False, return_indices=True)
+    offsets = nearest.reshape(target.ndim, -1)[:, points] - np.stack(np.unravel_index(points, target.shape))
+    return np.sqrt(((offsets * scale[:, None]) ** 2).sum(axis=0))
+
+
 def _near_distances(points: np.ndarray, target: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of those points (flat indices) that have a target voxel in a ball of about 260, and which have none."""
+    """Distances of those points (flat indices) that have a target voxel in a ball of about 260, and which have none.
+
+    Where a sample shows that most have none, the search ends early, and some that have one are among the latter.
+    """
     shells, reach = _shells(tuple(scale))
     padded = np.pad(target, [(r, r) for r in reach])
     strides = np.array(padded.strides) // padded.itemsize
@@ -149,7 +164,11 @@ def _near_distances(points: np.ndarray, target: np.ndarray, scale: np.ndarray) -
     )
     far = np.arange(len(points))  # those still without a neighbour
     distances = np.zeros(len(points))
-    for length, offsets in shells:
+    for number, (length, offsets) in enumerate(shells):
+        if number == len(shells) // 4 and len(far) > len(points) / 2:
+            sample = position[:: 1 + len(far) // 256, None]
+            if padded[sample + np.concatenate([rest for _, rest in shells]) @ strides].any(axis=1).mean() < 0.25:
+                break
         found = padded[position[:, None] + offsets @ strides].any(axis=1)
         distances[far[found]] = length
         position, far = position[~found], far[~found]

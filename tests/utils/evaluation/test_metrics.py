@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from utils.evaluation.metrics import METRICS, binary_metrics, case_metrics, surface, surface_distances
+from utils.evaluation.metrics import METRICS, _near_distances, binary_metrics, case_metrics, surface, surface_distances
 
 RNG = np.random.default_rng(0)
 
@@ -33,13 +33,21 @@ def blob(shape, seed, size=3.0):
     return noise > np.quantile(noise, 0.8)
 
 
+def ball(shape, centre, radius):
+    axes = np.ogrid[tuple(slice(length) for length in shape)]
+    return sum((axis - middle) ** 2 for axis, middle in zip(axes, centre)) < radius**2
+
+
 PAIRS = {
     "blobs": (blob((40, 50, 30), 0), blob((40, 50, 30), 1)),
     "near": (blob((40, 50, 30), 0), np.roll(blob((40, 50, 30), 0), (1, -2, 1), (0, 1, 2))),
     "scattered": (RNG.random((40, 40, 20)) < 0.002, blob((40, 40, 20), 2)),
     "salt": (RNG.random((30, 30, 20)) < 0.4, blob((30, 30, 20), 3)),
-    "distant": (np.indices((60, 60, 10)).sum(0) < 12, np.indices((60, 60, 10)).sum(0) > 110),
+    "far apart": (np.indices((60, 60, 10)).sum(0) < 12, np.indices((60, 60, 10)).sum(0) > 110),
+    "elsewhere": (ball((80, 70, 50), (16, 16, 16), 14), ball((80, 70, 50), (62, 52, 34), 14)),
+    "elsewhere, spread": (np.roll(blob((60, 60, 40), 8, 6), 30, 0), blob((60, 60, 40), 8, 6)),
     "2-D": (blob((90, 70), 4), blob((90, 70), 5)),
+    "2-D elsewhere": (ball((200, 160), (40, 40), 35), ball((200, 160), (150, 110), 30)),
     "one slice": (blob((1, 50, 50), 6), blob((1, 50, 50), 7)),
 }
 
@@ -90,6 +98,19 @@ def test_each_way_to_a_distance_equals_the_transform(pair):
     for scale in (None, np.array((4.0, 0.5, 1.0))[-source.ndim :]):
         expected = ndimage.distance_transform_edt(~target, sampling=scale)[source]
         np.testing.assert_allclose(surface_distances(source, target, scale), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("pair, late", [("elsewhere", 4), ("2-D elsewhere", 8)])
+def test_a_prediction_wholly_elsewhere_goes_to_the_tree_at_once(pair, late, monkeypatch):
+    source, target = map(surface, PAIRS[pair])
+    transform = ndimage.distance_transform_edt(~target)
+    for distance in (0, late):  # the first and the last shell would find these
+        source[tuple(axis[:2] for axis in np.nonzero(transform == distance))] = True
+    points = np.flatnonzero(source)
+    _, far = _near_distances(points, target, np.ones(source.ndim))
+    assert list(np.setdiff1d(np.arange(len(points)), far)) == list(np.flatnonzero(transform[source] == 0))
+    monkeypatch.setattr(ndimage, "distance_transform_edt", None)
+    np.testing.assert_allclose(surface_distances(source, target), transform[source], atol=1e-9)
 
 
 def test_classes_are_told_apart():
