@@ -1,6 +1,7 @@
 """The plain way of computing what the repository computes fast: an oracle for the tests, a yardstick for the benchmark.
 
-Nothing here is clever: scipy, torchvision, PIL and MedPy as a user would call them, one sample, class, slice at a time.
+Nothing here is clever: scipy, torchvision, PIL and other packages as a user would call them, one sample, class,
+slice at a time.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from dataloaders.augmentation import PatchDraw, StrongDraw, WeakDraw, patch_padding
+from dataloaders.augmentation import PatchDraw, StrongDraw, WeakDraw, draw_strong, draw_weak, patch_padding
 from utils.reports.verification import medpy_metrics
 
 
@@ -45,6 +46,13 @@ def plain_strong(image: np.ndarray, draw: StrongDraw) -> np.ndarray:
     return (blurred / 255 * (high - low) + low).astype(np.float32)
 
 
+def plain_views(image: np.ndarray, label: np.ndarray, rng: np.random.Generator, size) -> tuple:
+    """Weak image, label, strong image of a slice."""
+    draw = draw_weak(rng)
+    image_w = plain_weak(image, draw, size)
+    return image_w, plain_weak(label, draw, size), plain_strong(image_w, draw_strong(rng))
+
+
 def plain_patch(array: np.ndarray, draw: PatchDraw, patch_size) -> np.ndarray:
     """Turn and flip the whole volume, pad it, crop the patch."""
     if draw.flip_axis is not None:
@@ -53,10 +61,56 @@ def plain_patch(array: np.ndarray, draw: PatchDraw, patch_size) -> np.ndarray:
     return array[tuple(slice(corner, corner + length) for corner, length in zip(draw.corner, patch_size))]
 
 
+def plain_slices(net: torch.nn.Module, volume: np.ndarray, size, device) -> np.ndarray:
+    """The label map of a volume, slice by slice: zoom, arg-max, zoom back."""
+    planes = []
+    for plane in volume:
+        with torch.no_grad():
+            logits = net(torch.from_numpy(plain_zoom(plane, size)).to(device)[None, None])[0]
+        planes.append(plain_zoom(logits.argmax(dim=1)[0].cpu().numpy(), plane.shape))
+    return np.stack(planes)
+
+
 def plain_metrics(pred: np.ndarray, label: np.ndarray, num_classes: int, spacing=None, names=None) -> dict:
     """MedPy, class by class: name -> array over the foreground classes. Neither mask may be empty."""
     found = [medpy_metrics(pred == number, label == number, spacing, names) for number in range(1, num_classes)]
     return {name: np.array([values[name] for values in found]) for name in found[0]}
+
+
+def monai_metrics(pred: np.ndarray, label: np.ndarray, spacing=None) -> dict:
+    """MONAI, of two boolean masks. Its 95HD is the larger of the two directions' percentiles."""
+    from monai import metrics
+
+    pair = [torch.from_numpy(mask)[None, None].float() for mask in (pred, label)]
+    options = {"include_background": True, "spacing": spacing}
+    values = {
+        "dice": metrics.compute_dice(*pair),
+        "jaccard": metrics.compute_iou(*pair),
+        "hd95": metrics.compute_hausdorff_distance(*pair, percentile=95, **options),
+        "asd": metrics.compute_average_surface_distance(*pair, **options),
+    }
+    return {name: value.item() for name, value in values.items()}
+
+
+def surface_distance_metrics(pred: np.ndarray, label: np.ndarray, spacing=None) -> dict:
+    """surface-distance, of two boolean masks. Surfaces run between the voxels and their elements count by area, so only
+    its Dice has the definition of the others."""
+    import surface_distance as library
+
+    found = library.compute_surface_distances(label, pred, spacing or (1,) * pred.ndim)
+    return {
+        "dice": library.compute_dice_coefficient(label, pred),
+        "hd95_by_area": library.compute_robust_hausdorff(found, 95),
+        "asd_by_area": library.compute_average_surface_distance(found)[1],
+    }
+
+
+# name -> module, function, its definition of 95HD
+PEERS = {
+    "MedPy": ("medpy", medpy_metrics, "pooled"),
+    "MONAI": ("monai", monai_metrics, "max"),
+    "surface-distance": ("surface_distance", surface_distance_metrics, "pooled"),
+}
 
 
 def plain_largest_component(label: np.ndarray, num_classes: int) -> np.ndarray:
