@@ -142,7 +142,7 @@ def test_two_calls_at_once_wait_for_each_other(good, capsys):
         time.sleep(0.3)
         assert not ended
     thread.join(timeout=20)
-    assert ended[0].failure == "" and "another process is at work on it" in capsys.readouterr().out
+    assert ended[0].failure == "" and "another process is running it" in capsys.readouterr().out
 
 
 def test_stages_of_two_stage_methods(tmp_path):
@@ -446,7 +446,7 @@ def test_jobs_run_side_by_side_on_a_gpu_each(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["spc-mnist"], "no target spc-mnist: choose of spc-acdc"),
+        (["spc-mnist"], "no target spc-mnist: choose from spc-acdc"),
         ([], "name tables to make, or runs to --verify"),
         (["spc-acdc", "--seeds", "0"], "must be a whole number from 1 to 10"),
         (["spc-acdc", "--slurm", "partition"], "expected KEY=VALUE"),
