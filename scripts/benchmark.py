@@ -31,7 +31,6 @@ import torch
 from scipy import ndimage
 from torch.profiler import profile, record_function
 from torch.utils._pytree import tree_flatten
-from torch.utils.benchmark import Timer, timer
 
 import train_DuCiSC
 import train_Ours_BCP
@@ -59,6 +58,8 @@ from utils.training.loop import make_loader
 
 def seconds(function: Callable) -> float:
     """The time of one call after a warm-up, the device's work included."""
+    from torch.utils.benchmark import Timer  # warns of a CUDA toolkit without a GPU, before an error of the flags
+
     return Timer("function()", globals={"function": function}, num_threads=torch.get_num_threads()).timeit(1).median
 
 
@@ -359,6 +360,8 @@ def memory(args, device) -> None:
 
 def loader(args, device) -> None:
     """Augmented slices per second for several numbers of workers, next to what a step of the network needs."""
+    from torch.utils.benchmark import timer
+
     step = make_step("MT", args, device)
     needed = args.batch_size / np.median([seconds(lambda: step.ours()[0].backward()) for _ in range(3)])
     half, count = args.batch_size // 2, max(4, 480 // args.batch_size)
