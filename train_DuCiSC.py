@@ -34,11 +34,11 @@ from utils.labels import hard_label, one_hot
 from utils.losses import foreground_dice_loss, masked_mean
 from utils.ramps import add_ema_flag, ema_alpha
 from utils.region_prototypes import alignment_loss, prototypes_by_scale
+from utils.runs.stopping import stoppable
 from utils.thresholds import ConfidenceThresholds
 from utils.training.flags import add_data_flags, add_run_flags, add_training_flags, parse, preset_help
 from utils.training.loop import Method, fit, start, student_and_teacher
 from utils.training.speed import compiled, make_sgd
-from utils.training.stopping import stoppable
 
 METHOD = "DuCiSC"
 PRESETS = {

@@ -36,12 +36,12 @@ from utils.pseudo_labels import largest_component
 from utils.ramps import add_ema_flag, add_ramp_flags, consistency_ramp
 from utils.runs.device import set_seed
 from utils.runs.folder import run_path
+from utils.runs.stopping import stoppable
 from utils.runs.weights import WeightsFile, load_what_fits
 from utils.style_blending import add_blend_flag, blend_of_step, blend_styles
 from utils.training.flags import add_data_flags, add_run_flags, add_training_flags, parse, preset_help
 from utils.training.loop import Method, fit, start, student_and_teacher
 from utils.training.speed import compiled, make_sgd
-from utils.training.stopping import stoppable
 
 METHOD = "Ours_BCP"
 PRESETS = {

@@ -28,11 +28,11 @@ from utils.labels import hard_label
 from utils.losses import dice_loss
 from utils.prototype_memory import add_contrast_flags, cross_contrast, make_memories
 from utils.ramps import add_ema_flag, add_ramp_flags, consistency_ramp, ema_alpha
+from utils.runs.stopping import stoppable
 from utils.style_blending import add_blend_flag, blend_of_step, blend_styles
 from utils.training.flags import add_data_flags, add_run_flags, add_training_flags, parse, preset_help
 from utils.training.loop import Method, fit, start, student_and_teacher
 from utils.training.speed import compiled, make_sgd
-from utils.training.stopping import stoppable
 
 METHOD = "Ours_MT"
 PRESETS = {

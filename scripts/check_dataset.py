@@ -27,9 +27,9 @@ from dataloaders.checks.lists import ROLES, CheckedList, Finding, number_of, rea
 from dataloaders.files import InputError, write_text
 from dataloaders.registry import DatasetInfo, case_of, find_root, get_dataset
 from utils.cli import Parser, add_name_flag, new_file, one_line_errors, worker_count
+from utils.pictures import can_draw
 from utils.reports.contact_sheet import Card, render_sheet, thumbnail
 from utils.reports.results import format_table
-from utils.training.panels import can_draw
 
 
 def parse_args(argv=None):

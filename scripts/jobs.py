@@ -29,8 +29,8 @@ from dataloaders.registry import get_dataset
 from scripts.rows import Row
 from utils.runs.checkpoints import load_tensors
 from utils.runs.folder import differences, read_metrics, recorded_flags, run_path
+from utils.runs.stopping import TIME_LIMIT_REACHED
 from utils.training.speed import FAST
-from utils.training.stopping import TIME_LIMIT_REACHED
 
 ROOT = Path(__file__).resolve().parent.parent
 # Flags that set what an iteration costs; an estimate takes only runs that agree in them.

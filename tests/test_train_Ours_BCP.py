@@ -13,7 +13,7 @@ import torch
 import test_2d
 import train_Ours_MT
 from train_Ours_BCP import PRESETS, main, parse_args
-from utils.training.stopping import STOP
+from utils.runs.stopping import STOP
 
 SMALL = (
     "--labeled_cases 2 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --consistency_rampup 1 --num_workers 0".split()

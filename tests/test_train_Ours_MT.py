@@ -16,8 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import test_2d
 from train_Ours_MT import main, parse_args
+from utils.runs.stopping import SIGNALS
 from utils.training.loop import NonFiniteLoss, Trainer
-from utils.training.stopping import SIGNALS
 
 SMALL = (
     "--labeled_cases 2 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --consistency_rampup 1 --num_workers 0".split()

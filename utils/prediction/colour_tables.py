@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Sequence
 
 from dataloaders.files import write_text
-from utils.training.panels import class_colour
+from utils.pictures import class_colour
 
 ITK_SNAP, SLICER = "labels_itksnap.txt", "labels_slicer.ctbl"
 

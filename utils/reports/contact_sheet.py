@@ -6,8 +6,8 @@ from typing import NamedTuple, Sequence, Tuple
 
 import numpy as np
 
+from utils.pictures import class_colour, encode, overlay, window
 from utils.reports.pages import Html, folded, image, legend, listing, page, table, tag
-from utils.training.panels import class_colour, encode, overlay, window
 
 SIDE = 160  # pixels of a thumbnail's longer side
 MAX_BYTES = 10_000_000  # of thumbnails; a third more in the page, which stays below 15 MB

@@ -19,8 +19,8 @@ from dataloaders.datasets import Case, slice_name
 from dataloaders.files import InputError
 from dataloaders.registry import get_dataset
 from dataloaders.training_data import open_volumes
+from utils.pictures import class_colour, error_map, grey, overlay, window
 from utils.reports.pages import Html, enlargeable
-from utils.training.panels import class_colour, error_map, grey, overlay, window
 
 try:
     import matplotlib

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Iterator, Mapping, Optional, Sequence
 
 from dataloaders.files import InputError, write_text
+from utils.pictures import ERRORS, class_colour, encode
 from utils.reports.figures import (
     draw_boxes,
     draw_cases,
@@ -26,7 +27,6 @@ from utils.reports.runs import Run, describe_run
 from utils.reports.settings import Setting
 from utils.reports.tables import Block
 from utils.runs.folder import folder_size, read_metrics
-from utils.training.panels import ERRORS, class_colour, encode
 
 WORST = 2  # cases shown of each setting
 COUNTED = (

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from errno import EIO
 from pathlib import Path
-from typing import Container, Iterator, Optional
+from typing import Container, Iterator, Mapping, Optional
 
 import h5py
 import numpy
@@ -30,8 +30,7 @@ from dataloaders.files import InputError, write_json, write_text
 from utils.runs.code_hash import code_sha256
 from utils.runs.device import describe_device
 from utils.runs.lock import hold
-from utils.training.flags import unused_flags
-from utils.training.stopping import STOP
+from utils.runs.stopping import STOP
 
 # These flags may differ on resume: they do not change what is computed (max_iterations may only grow).
 FREE_ON_RESUME = (
@@ -147,6 +146,21 @@ class RunFolder:
         if path.exists():
             kept = [row for row in read_metrics(path) if row["iteration"] <= iteration]
             write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def unused_flags(flags: Mapping, dims: Optional[int]) -> dict[str, str]:
+    """The flags that have no effect next to the others, and why. Refused where typed, not compared when a run resumes.
+
+    flags: all of a run's by name; dims: of its dataset.
+    """
+    found = {}
+    if flags.get("labeled_cases") is not None:
+        found["labelnum"] = "--labeled_cases says which cases are labelled"
+    if flags.get("protocol") in ("paper", "last"):
+        found["holdout_cases"] = "only --protocol holdout takes cases out of training"
+    if dims == 2:
+        found["val_stride"] = "slices are validated whole, without windows"
+    return found
 
 
 def recorded_flags(config: dict, now: Container) -> dict:

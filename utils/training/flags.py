@@ -22,6 +22,7 @@ from utils.cli import (
     seed_number,
     worker_count,
 )
+from utils.runs.folder import unused_flags
 
 
 def add_data_flags(parser: argparse.ArgumentParser, dims: Sequence[int], labelnum: int) -> None:
@@ -193,21 +194,6 @@ def parse(
         parser.error(f"--patch_size {' '.join(map(str, args.patch_size))}: {info.name} needs {info.dims} numbers")
     check_patch_size(parser, args.patch_size)
     return args
-
-
-def unused_flags(flags: Mapping, dims: Optional[int]) -> dict[str, str]:
-    """The flags that have no effect next to the others, and why. Refused where typed, not compared when a run resumes.
-
-    flags: all of a run's by name; dims: of its dataset.
-    """
-    found = {}
-    if flags.get("labeled_cases") is not None:
-        found["labelnum"] = "--labeled_cases says which cases are labelled"
-    if flags.get("protocol") in ("paper", "last"):
-        found["holdout_cases"] = "only --protocol holdout takes cases out of training"
-    if dims == 2:
-        found["val_stride"] = "slices are validated whole, without windows"
-    return found
 
 
 def preset_help(presets: Mapping[str, dict]) -> str:

@@ -23,12 +23,11 @@ from networks import net_factory
 from utils.deep_supervision import outputs
 from utils.evaluation.evaluate import validator
 from utils.evaluation.inference import evaluating, make_predictor
+from utils.pictures import can_draw, make_panel
 from utils.runs.checkpoints import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from utils.runs.device import crowded, pick_device, set_seed, step_seed
 from utils.runs.folder import RunFolder, folder_size, open_run
-from utils.training.panels import can_draw, make_panel
-from utils.training.speed import place, resolve_speed
-from utils.training.stopping import (
+from utils.runs.stopping import (
     INTERRUPTED,
     STOP,
     TIME_LIMIT_REACHED,
@@ -36,6 +35,7 @@ from utils.training.stopping import (
     ignore_signals,
     kill_children,
 )
+from utils.training.speed import place, resolve_speed
 from utils.training.stopwatch import Stopwatch
 
 # (batch on the device, step counted from 0) -> (loss, terms). Terms are scalars by TensorBoard name, loss/... exactly

@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
+from utils.pictures import overlay
 from utils.prediction.colour_tables import ITK_SNAP, SLICER, write_colour_tables
-from utils.training.panels import overlay
 
 CLASSES = ("RV", "left atrium", 'the "other" one', *map(str, range(4, 12)))
 

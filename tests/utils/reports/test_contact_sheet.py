@@ -3,9 +3,9 @@ import io
 import numpy as np
 from PIL import Image
 
+from utils.pictures import class_colour
 from utils.reports import contact_sheet
 from utils.reports.contact_sheet import SIDE, Card, render_sheet, thumbnail
-from utils.training.panels import class_colour
 
 
 def test_a_thumbnail_keeps_the_shape_and_shows_labels_in_their_colours():

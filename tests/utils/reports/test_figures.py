@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dataloaders.datasets import Case
+from utils.pictures import class_colour
 from utils.reports.figures import draw_curves, draw_tiles, inline_svg, loss_terms, pick_cases, planes
-from utils.training.panels import class_colour
 
 
 def test_best_median_and_worst_are_distinct(tmp_path):

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from utils.training import stopping
-from utils.training.stopping import SIGNALS, STOP, Stopping, stoppable
+from utils.runs import stopping
+from utils.runs.stopping import SIGNALS, STOP, Stopping, stoppable
 
 
 @pytest.fixture(autouse=True)

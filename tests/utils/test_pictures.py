@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.training.panels import ERRORS, PALETTE, can_draw, class_colour, error_map, make_panel, overlay, window
+from utils.pictures import ERRORS, PALETTE, can_draw, class_colour, error_map, make_panel, overlay, window
 
 
 def rgb(colour):
