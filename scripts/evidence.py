@@ -14,6 +14,7 @@ from scipy import stats
 
 from dataloaders.files import InputError, write_json, write_text
 from scripts.jobs import Job
+from utils.reports.results import metric_title, over_runs, score_cell
 from utils.reports.settings import Setting
 from utils.reports.tables import Block
 from utils.runs.folder import read_metrics
@@ -68,7 +69,8 @@ def collect(target: str, settings: Sequence[Setting], jobs: Sequence[Job], block
         for found in comparisons
     ]
     for setting in settings:
-        entry: dict = {"command": typed(commands[setting.name]), "seeds": {}}
+        job = commands[setting.name]
+        entry: dict = {"command": f"python {shlex.join([job.commands()['train'][0], *job.row_flags])}", "seeds": {}}
         for index, run in enumerate(setting.runs):
             rows = training_rows(run.folder)
             made = run.config
@@ -82,16 +84,6 @@ def collect(target: str, settings: Sequence[Setting], jobs: Sequence[Job], block
             }
         record["settings"][setting.name] = entry
     return record
-
-
-def typed(job: Job) -> str:
-    """The train command without what differs between seeds and machines."""
-    flags = job.commands()["train"]
-    for flag in ("--seed", "--output_dir"):
-        if flag in flags:
-            place = flags.index(flag)
-            del flags[place : place + 2]
-    return f"python {shlex.join(flags)}"
 
 
 def merge(old: dict, new: dict) -> dict:
@@ -110,27 +102,18 @@ def summary_table(record: dict) -> list[str]:
     first = next(iter(next(iter(record["settings"].values()))["seeds"].values()))
     classes = list(first["best"]["dice_by_class"])
     titles = ["setting", "seeds", "DSC %, last", "DSC %, best", *(f"{name} %" for name in classes)]
-    titles += ["Jaccard %", "95HD (voxel)", "ASD (voxel)", "spread over cases, DSC %", "empty"]
+    titles += [*(metric_title(metric, "voxel") for metric in SCORES[1:]), "spread over cases, DSC %", "empty"]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for name, entry in record["settings"].items():
         best, last = ([seed[kind] for seed in entry["seeds"].values()] for kind in ("best", "last"))
-        by_class = [mean_and_deviation([seed["dice_by_class"][label] for seed in best], 100) for label in classes]
-        distances = [mean_and_deviation([seed[metric] for seed in best]) for metric in ("hd95", "asd")]
         cells = [name, str(len(best))]
-        cells += [mean_and_deviation([seed["dice"] for seed in seeds], 100) for seeds in (last, best)]
-        cells += [*by_class, mean_and_deviation([seed["jaccard"] for seed in best], 100), *distances]
+        cells += [score_cell(*over_runs(seed["dice"] for seed in seeds), "dice") for seeds in (last, best)]
+        cells += [score_cell(*over_runs(seed["dice_by_class"][label] for seed in best), "dice") for label in classes]
+        cells += [score_cell(*over_runs(seed[metric] for seed in best), metric) for metric in SCORES[1:]]
         cells += [f"{100 * np.mean([seed['dice_std_over_cases'] for seed in best]):.1f}"]
         cells += [str(sum(seed["empty_predictions"] for seed in best))]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
-
-
-def mean_and_deviation(values: Sequence[Optional[float]], scale: float = 1.0) -> str:
-    """Of one value the value alone; undefined ones are left out."""
-    found = scale * np.array([value for value in values if value is not None], dtype=float)
-    if not len(found):
-        return "-"
-    return f"{found.mean():.2f}" + (f" ± {found.std(ddof=1):.2f}" if len(found) > 1 else "")
 
 
 def difference_table(record: dict) -> list[str]:

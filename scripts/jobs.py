@@ -68,11 +68,15 @@ class Job:
     root_path: Optional[str] = None
 
     @property
-    def train_flags(self) -> list[str]:
+    def row_flags(self) -> list[str]:
+        """What the row asks for, the same for all seeds and on all machines."""
         row = self.row
         flags = ["--name", row.dataset, "--labelnum", str(row.labelnum)]
-        flags += ["--preset", row.preset] if row.preset else []
-        flags += [*row.flags, *self.extra, "--seed", str(self.seed)]
+        return [*flags, *(["--preset", row.preset] if row.preset else []), *row.flags, *self.extra]
+
+    @property
+    def train_flags(self) -> list[str]:
+        flags = [*self.row_flags, "--seed", str(self.seed)]
         flags += ["--root_path", self.root_path] if self.root_path else []
         return flags + (["--output_dir", self.output_dir] if self.output_dir != "runs" else [])
 

@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dataloaders.files import InputError, write_json, write_text
 from dataloaders.registry import find_root, get_dataset
-from scripts.evidence import page_above
+from scripts.evidence import SCORES, page_above
 from scripts.jobs import TIME_IS_UP, Job, run_job
 from scripts.make_phantom import make_phantom
 from scripts.rows import DUCISC, MT, Row
@@ -193,7 +193,7 @@ def run_training(args) -> dict:
         raise InputError(f"{job.name}: {outcome.failure}")
     for kind in ("best", "last") if job.is_tested else ():
         summary = json.loads((job.stages[-1].folder / f"test_{kind}" / "summary.json").read_text())
-        record[kind] = {name: summary["metrics"][name]["mean"] for name in ("dice", "jaccard", "hd95", "asd")}
+        record[kind] = {name: summary["metrics"][name]["mean"] for name in SCORES}
     return record
 
 

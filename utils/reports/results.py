@@ -256,11 +256,11 @@ def table_row(name: str, summary: dict, columns: Sequence[str] = ALL_COLUMNS, cl
     metrics = summary["metrics"]
 
     def of_metric(name):
-        return _cell(metrics[name]["mean"], metrics[name]["std_over_cases"], name, metrics[name].get("interval"))
+        return score_cell(metrics[name]["mean"], metrics[name]["std_over_cases"], name, metrics[name].get("interval"))
 
     def of_class(label):
         entry = metrics["dice"]["by_class"][label]
-        return _cell(entry["mean"], entry["std_over_cases"] if class_spread else None, "dice")
+        return score_cell(entry["mean"], entry["std_over_cases"] if class_spread else None, "dice")
 
     return _row(name, columns, summary["classes"], of_metric, of_class, sum(summary["empty_predictions"].values()))
 
@@ -276,10 +276,10 @@ def over_runs_row(name: str, summaries: Sequence[dict], columns: Sequence[str] =
     metrics = [summary["metrics"] for summary in summaries]
 
     def of_metric(name):
-        return _cell(*over_runs(entry[name]["mean"] for entry in metrics), name)
+        return score_cell(*over_runs(entry[name]["mean"] for entry in metrics), name)
 
     def of_class(label):
-        return _cell(*over_runs(entry["dice"]["by_class"][label]["mean"] for entry in metrics), "dice")
+        return score_cell(*over_runs(entry["dice"]["by_class"][label]["mean"] for entry in metrics), "dice")
 
     empty = sum(sum(summary["empty_predictions"].values()) for summary in summaries)
     return _row(name, columns, summaries[0]["classes"], of_metric, of_class, empty)
@@ -304,7 +304,10 @@ def published_row(
     )  # fmt: skip
 
 
-def _cell(mean: Optional[float], std: Optional[float], metric: str, interval: Optional[Sequence[float]] = None) -> str:
+def score_cell(
+    mean: Optional[float], std: Optional[float], metric: str, interval: Optional[Sequence[float]] = None
+) -> str:
+    """A score as tables show it: overlaps in per cent."""
     if mean is None:
         return "undefined"
     scale = 1 if metric in DISTANCES else 100
