@@ -27,9 +27,8 @@ class Preparation:
     spacing: Optional[Spacing] = None  # resampled to voxels of this size, mm: cubic B-spline, labels nearest
     axes: str = "zyx"  # of the array; an upper-case letter runs backwards
     least: Optional[Tuple[int, int]] = None  # crop in the first two axes to the label's box, at least this, ...
-    margin: Optional[Range] = (
-        None  # ... widened by a number of voxels a side that is drawn from this range, ends included
-    )
+    # ... widened on each side by a number of voxels that is drawn from this range, ends included
+    margin: Optional[Range] = None
     z_score: Optional[str] = None  # mean 0 and deviation 1 of the whole "scan" or of the "crop"
     version: int = 1
 

@@ -1,6 +1,6 @@
 """The table of datasets: classes, patch, layouts on disk, label protocols. The only place that knows them.
 
-A custom dataset needs no entry: its folder holds a dataset.json (own_datasets.py), and `get_dataset` finds it.
+A custom dataset needs no entry: its folder holds a dataset.json (custom_datasets.py), and `get_dataset` finds it.
 Sources: docs/DATA.md and docs/PROTOCOLS.md.
 """
 

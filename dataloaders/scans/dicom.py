@@ -12,13 +12,8 @@ import numpy as np
 
 from dataloaders.files import InputError
 
-POSITION, ORIENTATION, SPACING, FRAMES, RESCALE = (
-    "0020|0032",
-    "0020|0037",
-    "0028|0030",
-    "0028|0008",
-    ("0028|1052", "0028|1053"),
-)
+POSITION, ORIENTATION, SPACING, FRAMES = "0020|0032", "0020|0037", "0028|0030", "0028|0008"
+RESCALE = "0028|1052", "0028|1053"
 PIXELS = b"\xe0\x7f\x10\x00"  # the tag of the pixel data
 # SOP classes without pixels: DICOMDIR, then spectra, waveforms, presentation states, registrations, reports, documents,
 # protocols, structure sets and plans.
