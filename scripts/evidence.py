@@ -129,26 +129,33 @@ def difference_table(record: dict) -> list[str]:
 
 
 def draw_curves(record: dict):
-    """Validation Dice over the iterations: a colour for each setting, the mean of its seeds in their range."""
+    """Validation Dice over the iterations: a panel for each train script, in it a colour for each setting, the mean of its
+    seeds in their range.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axis = plt.subplots(figsize=(8, 4.6))
-    for number, (name, entry) in enumerate(record["settings"].items()):
-        curves = [seed["validation_dice"] for seed in entry["seeds"].values()]
-        shared = [key for key in curves[0] if all(key in curve for curve in curves)] if curves else []
-        values = 100 * np.array([[curve[key] for key in shared] for curve in curves])
-        iterations, colour = [int(key) for key in shared], plt.cm.tab10(number % 10)
-        if shared:
-            axis.fill_between(iterations, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
-            axis.plot(iterations, values.mean(axis=0), color=colour, linewidth=1.4, label=name)
-    axis.set_xlabel("iteration")
-    axis.set_ylabel("validation Dice, %")
-    axis.set_ylim(0, 100)
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    panels: dict[str, list[str]] = {}
+    for name, entry in record["settings"].items():
+        panels.setdefault(entry["command"].split()[1], []).append(name)
+    figure, axes = plt.subplots(1, len(panels), figsize=(1 + 4 * len(panels), 4), sharey=True, squeeze=False)
+    for axis, (script, names) in zip(axes[0], panels.items()):
+        for number, name in enumerate(names):
+            curves = [seed["validation_dice"] for seed in record["settings"][name]["seeds"].values()]
+            shared = [key for key in curves[0] if all(key in curve for curve in curves)] if curves else []
+            values = 100 * np.array([[curve[key] for key in shared] for curve in curves])
+            iterations, colour = [int(key) for key in shared], plt.cm.tab10(number % 10)
+            if shared:
+                low, high = values.min(axis=0), values.max(axis=0)
+                axis.fill_between(iterations, low, high, color=colour, alpha=0.15, linewidth=0)
+                axis.plot(iterations, values.mean(axis=0), color=colour, linewidth=1.4, label=name)
+        axis.set(title=script, xlabel="iteration", ylim=(0, 100))
+        axis.title.set_fontsize(10)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8, frameon=False, loc="lower right")
+    axes[0, 0].set_ylabel("validation Dice, %")
     figure.tight_layout()
     return figure
 

@@ -3,11 +3,15 @@
 import contextlib
 import importlib
 import io
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+
+from scripts import evidence
+from utils.reports.results import over_runs, score_cell
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
@@ -145,3 +149,19 @@ def test_documents_cite_sections_that_exist():
         for first, second in re.findall(r"METHODS\.md sections? (\d)(?: and (\d))?", path.read_text()):
             cited |= {first, second} - {""}
     assert {"1", "2", "3", "4"} <= cited <= sections
+
+
+@pytest.mark.parametrize("name", ["acdc_small", "ducisc_small_networks"])
+def test_a_page_of_results_shows_its_record(name):
+    page = (ROOT / "results" / f"{name}.md").read_text()
+    record = json.loads((ROOT / "results" / f"{name}.json").read_text())
+    for table in (evidence.summary_table(record), evidence.difference_table(record)):
+        assert "\n".join(table) in page
+
+
+def test_the_readme_shows_the_recorded_scores():
+    record = json.loads((ROOT / "results" / "acdc_small.json").read_text())
+    scores = [[seed["best"]["dice"] for seed in entry["seeds"].values()] for entry in record["settings"].values()]
+    table = re.search(r"<!-- acdc-small table -->\n(.*?)\n<!-- /acdc-small", README, re.S).group(1).splitlines()
+    assert [row.split(" | ")[2] for row in table[2:]] == [score_cell(*over_runs(dice), "dice") for dice in scores]
+    assert all(len(dice) == 3 for dice in scores)
