@@ -8,7 +8,7 @@ section 4, "Batch".
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
@@ -197,7 +197,7 @@ class PatchDraw(NamedTuple):
 
     k: int
     flip_axis: Optional[int]
-    corner: Tuple[int, ...]
+    corner: tuple[int, ...]
 
 
 def patch_padding(shape: Sequence[int], patch_size: Sequence[int]) -> list[int]:

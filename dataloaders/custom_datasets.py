@@ -12,7 +12,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Optional
 
 from dataloaders.files import InputError
 from dataloaders.geometry import Spacing
@@ -45,14 +45,14 @@ class OwnDataset:
     path: Path
     name: str
     dims: int
-    classes: Tuple[str, ...]
-    patch_size: Tuple[int, ...]
-    stride: Tuple[int, int]  # (0, 0) in 2-D
+    classes: tuple[str, ...]
+    patch_size: tuple[int, ...]
+    stride: tuple[int, int]  # (0, 0) in 2-D
     rot_flip: bool
     patient: Optional[str]  # None: the scan's name without _frameNN
-    suffixes: Tuple[str, ...]  # of the files that are scans
+    suffixes: tuple[str, ...]  # of the files that are scans
     preparation: Preparation
-    notes: Tuple[str, ...]  # one line per thing ignored
+    notes: tuple[str, ...]  # one line per thing ignored
 
 
 def read_own_dataset(path: Path) -> OwnDataset:
@@ -119,7 +119,7 @@ def _check_keys(path: Path, values: dict) -> None:
         raise InputError(f"{path}: no 'classes', add them: {KEYS['classes']}; or nnU-Net's 'labels'")
 
 
-def _notes(path: Path, values: dict) -> Tuple[str, ...]:
+def _notes(path: Path, values: dict) -> tuple[str, ...]:
     unknown = [key for key in values if key not in (*KEYS, *CHANNELS)]
     return (f"{path.name}: not used here: {', '.join(unknown)}",) if unknown else ()
 
@@ -144,13 +144,13 @@ def _dims(value) -> int:
     return value
 
 
-def _classes(value) -> Tuple[str, ...]:
+def _classes(value) -> tuple[str, ...]:
     _must(isinstance(value, list) and 1 <= len(value) <= 255 and len(set(value)) == len(value))
     _must(all(isinstance(name, str) and name.strip() == name != "" and name.isprintable() for name in value))
     return tuple(value)
 
 
-def _labels(value) -> Tuple[str, ...]:
+def _labels(value) -> tuple[str, ...]:
     if all(isinstance(name, str) for name in value.values()):  # nnU-Net's first version: {"0": "background"}
         value = {name: int(label) for label, name in value.items()}
     _must(all(type(label) is int for label in value.values()))
@@ -159,7 +159,7 @@ def _labels(value) -> Tuple[str, ...]:
     return _classes(names[1:])
 
 
-def _patch_size(value, dims: int) -> Tuple[int, ...]:
+def _patch_size(value, dims: int) -> tuple[int, ...]:
     _must(len(value) == dims and all(type(size) is int and size > 0 and size % 16 == 0 for size in value))
     return tuple(value)
 
@@ -198,7 +198,7 @@ def _orientation(value) -> Optional[str]:
     return value
 
 
-def _stride(value, dims: int, patch_size: Tuple[int, ...]) -> Tuple[int, int]:
+def _stride(value, dims: int, patch_size: tuple[int, ...]) -> tuple[int, int]:
     _must(dims == 3 and len(value) == 2 and all(type(step) is int and step > 0 for step in value))
     _must(value[0] <= min(patch_size[:2]) and value[1] <= patch_size[2])
     return tuple(value)
@@ -214,6 +214,6 @@ def _patient(value) -> str:
     return value
 
 
-def _file_ending(value) -> Tuple[str, ...]:
+def _file_ending(value) -> tuple[str, ...]:
     _must(value in SUFFIXES)
     return (value,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Iterator, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ class Case(NamedTuple):
     name: str
     image: np.ndarray
     label: np.ndarray
-    spacing: Optional[Tuple[float, ...]] = None  # mm, in array axis order, where the file states it
+    spacing: Optional[tuple[float, ...]] = None  # mm, in array axis order, where the file states it
 
 
 def slice_name(dims: int, axis: int, index: int, length: int) -> str:
@@ -44,9 +44,9 @@ class VolumeDataset:
 
     KEEP_BYTES = 512 * 2**20  # what `check` keeps in memory at most
 
-    def __init__(self, info: DatasetInfo, names: Sequence[str], sources: Sequence[Union[Path, List[Path]]]):
+    def __init__(self, info: DatasetInfo, names: Sequence[str], sources: Sequence[Union[Path, list[Path]]]):
         self.info, self.names, self.sources = info, list(names), list(sources)
-        self.kept: Dict[int, Case] = {}
+        self.kept: dict[int, Case] = {}
 
     def __len__(self) -> int:
         return len(self.names)

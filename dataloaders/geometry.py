@@ -16,10 +16,10 @@ OPPOSITE = dict(zip("LPSRAI", "RAILPS"))  # directions: to the left, back, head,
 class Geometry:
     """Where a scan's voxels are, in ITK's order of axes (X, Y, Z) and its frame (mm to the left, back and head)."""
 
-    size: Tuple[int, int, int]  # voxels
-    spacing: Tuple[float, float, float]  # mm
-    origin: Tuple[float, float, float]  # mm, centre of the first voxel
-    direction: Tuple[float, ...]  # 3x3, row by row; column i is the direction of axis i, of length 1
+    size: tuple[int, int, int]  # voxels
+    spacing: tuple[float, float, float]  # mm
+    origin: tuple[float, float, float]  # mm, centre of the first voxel
+    direction: tuple[float, ...]  # 3x3, row by row; column i is the direction of axis i, of length 1
 
     @classmethod
     def from_affine(cls, size: Sequence[int], affine: np.ndarray) -> Geometry:
@@ -92,7 +92,7 @@ class Geometry:
         direction = np.reshape(self.direction, (3, 3)) * signs
         return Geometry(self.size, self.spacing, tuple(map(float, origin)), tuple(map(float, direction.flat)))
 
-    def turned(self, orientation: str) -> Tuple[Geometry, Tuple[int, ...], str]:
+    def turned(self, orientation: str) -> tuple[Geometry, tuple[int, ...], str]:
         """The same grid with its axes permuted and flipped to `orientation`, such as "LPS".
 
         Also returns, for each new axis, the old axis it was, and the new axes that were flipped ("xy").

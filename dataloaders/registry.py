@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Optional, Sequence, Tuple
+from typing import Optional, Sequence
 
 from dataloaders.custom_datasets import DESCRIPTION, OwnDataset, read_own_dataset
 from dataloaders.files import InputError
@@ -207,7 +207,7 @@ def slice_number(entry: str) -> int:
 
 def labelled_cases(
     info: DatasetInfo, entries: Sequence[str], labelnum: Optional[int], labeled_cases: Optional[int]
-) -> Tuple[list[str], str]:
+) -> tuple[list[str], str]:
     """Which cases of a training list are labelled, in the list's order, and by what rule (a phrase for the log).
 
     `labeled_cases` (a user's own number of cases at the list's head) goes before `labelnum` (the dataset's protocol).

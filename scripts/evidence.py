@@ -129,9 +129,7 @@ def difference_table(record: dict) -> list[str]:
 
 
 def draw_curves(record: dict):
-    """Validation Dice over the iterations: a panel for each train script, in it a colour for each setting, the mean of its
-    seeds in their range.
-    """
+    """Validation Dice over the iterations, a panel for each train script: of each setting its seeds' mean and range."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 try:
     import fcntl  # not on Windows: nothing keeps two calls apart there
@@ -64,7 +64,7 @@ class Job:
     row: Row
     seed: int
     output_dir: str
-    extra: Tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
     root_path: Optional[str] = None
 
     @property

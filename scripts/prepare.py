@@ -28,7 +28,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import NamedTuple, Optional, Sequence
 
 import h5py
 from tqdm import tqdm
@@ -145,7 +145,7 @@ def is_done(job: Job) -> bool:
     return same_content and all(target(job, index).exists() for index in range(slices_of(job)))
 
 
-def run_jobs(jobs: Sequence[Job], num_workers: int) -> List[str]:
+def run_jobs(jobs: Sequence[Job], num_workers: int) -> list[str]:
     """Prepare all; returns what was wrong, one line per faulty case. A disk that is full ends it (WriteError)."""
     if not jobs:
         return []
@@ -193,8 +193,8 @@ def _end_with_parent() -> None:
 
 
 def write_lists(
-    info: DatasetInfo, root: Path, jobs: Dict[str, Job], roles: Dict[str, List[str]], without: Sequence[str]
-) -> List[str]:
+    info: DatasetInfo, root: Path, jobs: dict[str, Job], roles: dict[str, list[str]], without: Sequence[str]
+) -> list[str]:
     """Write the list of each role whose cases are all there, but for those in `without`; a phrase for each list.
 
     The list of a role without cases, left by another split, is moved away: its cases have other roles now.
@@ -220,7 +220,7 @@ def write_lists(
     return said
 
 
-def write_new(path: Path, text: str) -> List[str]:
+def write_new(path: Path, text: str) -> list[str]:
     """Write a text file; another one in its place is kept, which the phrase returned says."""
     changed = path.exists() and path.read_text() != text
     if changed:
@@ -229,7 +229,7 @@ def write_new(path: Path, text: str) -> List[str]:
     return [f"{path.name} differed; the old file was kept as {path.name}.old"] if changed else []
 
 
-def check(info: DatasetInfo, jobs: Dict[str, Job], existing: Path) -> bool:
+def check(info: DatasetInfo, jobs: dict[str, Job], existing: Path) -> bool:
     """Hold every prepared case against an existing preparation, print what differs; whether nothing does."""
     root = next((existing / folder for folder in info.folders if (existing / folder).is_dir()), existing)
     if not root.is_dir():
@@ -331,7 +331,7 @@ def parse_args(argv=None):
     return args
 
 
-def run_missing(jobs: Sequence[Job], args, what: str) -> List[str]:
+def run_missing(jobs: Sequence[Job], args, what: str) -> list[str]:
     """Prepare the missing cases; returns one line per faulty one. `what` says in words which."""
     todo = [job for job in jobs if not is_done(job)]
     print(f"{what}, {len(jobs) - len(todo)} done before")
@@ -440,7 +440,7 @@ def prepare_own(args) -> None:
     print(*warnings, sep="\n", end="\n" * len(warnings))
 
 
-def patient_warnings(scans: Dict[str, List[OwnScan]]) -> List[str]:
+def patient_warnings(scans: dict[str, list[OwnScan]]) -> list[str]:
     """A line where scans that count as patients of their own look like several scans of one."""
     roles = {scan.patient: [role] for role, of_role in scans.items() for scan in of_role}
     suspects = suspect_patients(roles)

@@ -7,7 +7,7 @@ differs. To add a table, add a target here.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 
 class Row(NamedTuple):
@@ -17,7 +17,7 @@ class Row(NamedTuple):
     script: str  # without .py
     labelnum: int
     preset: Optional[str] = None
-    flags: Tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
     folder: str = ""  # below --output_dir, for runs that must not mix with those at the papers' size
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -17,18 +17,18 @@ from dataloaders.registry import DatasetInfo
 class Facts(NamedTuple):
     """One file. Numbers are None, and tuples empty, where the file does not give them."""
 
-    problems: List[str]  # a phrase each
-    shape: Tuple[int, ...] = ()
-    types: Tuple[str, ...] = ()  # of image and label, where they are stored in another type than float32 and uint8
+    problems: list[str]  # a phrase each
+    shape: tuple[int, ...] = ()
+    types: tuple[str, ...] = ()  # of image and label, where they are stored in another type than float32 and uint8
     low: Optional[float] = None  # of the image
     high: Optional[float] = None
-    voxels: Optional[Tuple[int, ...]] = None  # of each foreground class
+    voxels: Optional[tuple[int, ...]] = None  # of each foreground class
     has_label: bool = True
     negative: bool = False  # some labels are below zero
-    spacing: Optional[Tuple[float, ...]] = None  # mm
+    spacing: Optional[tuple[float, ...]] = None  # mm
     tilted: bool = False  # prepared from a scan of a tilted gantry
-    hashes: Tuple[bytes, ...] = ()  # of each slice of a 2-D dataset, of a whole 3-D volume; b"" for a constant image
-    planes: Tuple[Tuple[str, np.ndarray, np.ndarray], ...] = ()  # to be drawn: name, image and label, both (H, W)
+    hashes: tuple[bytes, ...] = ()  # of each slice of a 2-D dataset, of a whole 3-D volume; b"" for a constant image
+    planes: tuple[tuple[str, np.ndarray, np.ndarray], ...] = ()  # to be drawn: name, image and label, both (H, W)
 
 
 def inspect(path: Path, info: DatasetInfo, dims: int, label_required: bool, draw: bool) -> Facts:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterable, Mapping, NamedTuple, Optional, Sequence
 
 # Where a part ends: before a separator; there, and between a letter and a digit.
 SEPARATED = r"(?<=[^\W_])(?=[\W_]+[^\W_])"
@@ -30,7 +30,7 @@ SHOWN = 3  # groups in a message
 class Suspects(NamedTuple):
     """Beginning -> its names, where there are several; and the expression for `patient` that groups all names so."""
 
-    groups: Dict[str, List[str]]
+    groups: dict[str, list[str]]
     expression: str
 
 
@@ -49,7 +49,7 @@ def suspect_patients(names: Iterable[str]) -> Optional[Suspects]:
     return None
 
 
-def _grouped(begins: Mapping[str, str]) -> Dict[str, List[str]]:
+def _grouped(begins: Mapping[str, str]) -> dict[str, list[str]]:
     groups = defaultdict(list)
     for name, beginning in begins.items():
         groups[beginning].append(name)
@@ -96,7 +96,7 @@ def _generalised(text: str, letters: bool) -> str:
     return re.sub(r"(\d+)|([^\W\d_]+)|.", replace, text)
 
 
-def describe_suspects(suspects: Suspects, lists_of: Mapping[str, Sequence[str]]) -> Tuple[str, List[str]]:
+def describe_suspects(suspects: Suspects, lists_of: Mapping[str, Sequence[str]]) -> tuple[str, list[str]]:
     """A line on what was found and the ways out, and the names of those groups that more than one list holds.
 
     lists_of: name -> the lists that it is in.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Dict, NamedTuple, Optional
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def compare_case(ours: Arrays, theirs: Arrays, cropped: bool) -> Difference:
     return Difference(float(image), int((ours["label"] != theirs["label"]).sum()), shape, shape is not None)
 
 
-def shared_part(ours: np.ndarray, theirs: np.ndarray) -> Optional[Tuple[tuple, tuple]]:
+def shared_part(ours: np.ndarray, theirs: np.ndarray) -> Optional[tuple[tuple, tuple]]:
     """The same part of two crops of one label, found by its box in the first two axes; None if the boxes differ."""
     parts = [], []
     for axis in range(2):

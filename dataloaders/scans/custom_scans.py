@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence
 
 from dataloaders.checks.patient_names import EACH_SCAN
 from dataloaders.custom_datasets import OwnDataset
@@ -37,9 +37,9 @@ class OwnScan(NamedTuple):
 class Found(NamedTuple):
     """What a source folder holds: whole scans, one line per fault, and one line per thing skipped."""
 
-    scans: List[OwnScan]
-    faults: List[str]
-    notes: List[str]
+    scans: list[OwnScan]
+    faults: list[str]
+    notes: list[str]
 
 
 def find_scans(own: OwnDataset, source: Path) -> Found:
@@ -68,7 +68,7 @@ def find_scans(own: OwnDataset, source: Path) -> Found:
     return _with_patients(own, found, faults, notes)
 
 
-def _pairs(own: OwnDataset, images: Path, labels: Path) -> Tuple[Dict[str, Tuple[Path, Optional[Path]]], List[str]]:
+def _pairs(own: OwnDataset, images: Path, labels: Path) -> tuple[dict[str, tuple[Path, Optional[Path]]], list[str]]:
     """Name -> image and label, None without a label; and one line per fault."""
     of_images, of_labels = _by_name(own, images, folders=True), _by_name(own, labels, folders=False)
     if images.name.startswith("imagesT"):
@@ -85,7 +85,7 @@ def _pairs(own: OwnDataset, images: Path, labels: Path) -> Tuple[Dict[str, Tuple
     return pairs, faults
 
 
-def _by_name(own: OwnDataset, folder: Path, folders: bool) -> Dict[str, List[Path]]:
+def _by_name(own: OwnDataset, folder: Path, folders: bool) -> dict[str, list[Path]]:
     """Name without suffix -> the scans of this name in a folder, sorted; hidden files are skipped."""
     paths = defaultdict(list)
     for path in scan_files(folder, own.suffixes) if folder.is_dir() else ():
@@ -96,7 +96,7 @@ def _by_name(own: OwnDataset, folder: Path, folders: bool) -> Dict[str, List[Pat
     return paths
 
 
-def _without_channel(paths: Dict[str, List[Path]]) -> Dict[str, List[Path]]:
+def _without_channel(paths: dict[str, list[Path]]) -> dict[str, list[Path]]:
     """nnU-Net names a scan's only channel CASE_0000; raises InputError where a case has a second channel."""
     for name, (path, *_) in paths.items():
         if name.endswith("_0001") and name[: -len("_0001")] + "_0000" in paths:
@@ -104,10 +104,10 @@ def _without_channel(paths: Dict[str, List[Path]]) -> Dict[str, List[Path]]:
     return {re.sub("_0000$", "", name): of_name for name, of_name in paths.items()}
 
 
-def _with_patients(own: OwnDataset, found: Sequence[tuple], faults: List[str], notes: List[str]) -> Found:
+def _with_patients(own: OwnDataset, found: Sequence[tuple], faults: list[str], notes: list[str]) -> Found:
     """Give each scan its patient and its name in the prepared dataset."""
-    scans: List[OwnScan] = []
-    seen: Dict[str, OwnScan] = {}
+    scans: list[OwnScan] = []
+    seen: dict[str, OwnScan] = {}
     count = defaultdict(int)
     for name, image, label, for_test in sorted(found):
         match = re.search(own.patient, name) if own.patient else None
@@ -137,13 +137,13 @@ def _with_patients(own: OwnDataset, found: Sequence[tuple], faults: List[str], n
     return Found(scans, faults, notes)
 
 
-def labelled_patients(scans: Sequence[OwnScan]) -> List[str]:
+def labelled_patients(scans: Sequence[OwnScan]) -> list[str]:
     """The patients of whose scans all have labels, in order."""
     bare = {scan.patient for scan in scans if scan.label is None}
     return [patient for patient in dict.fromkeys(scan.patient for scan in scans) if patient not in bare]
 
 
-def split_scans(scans: Sequence[OwnScan], shares: Sequence[int], seed: int) -> Dict[str, List[OwnScan]]:
+def split_scans(scans: Sequence[OwnScan], shares: Sequence[int], seed: int) -> dict[str, list[OwnScan]]:
     """Role ("train", "val", "test") -> its scans, patient by patient in an order drawn from the seed and their names.
 
     shares: of the labelled patients in training, validation and test. A patient is labelled if all scans are; the
@@ -176,7 +176,7 @@ def split_scans(scans: Sequence[OwnScan], shares: Sequence[int], seed: int) -> D
     return {role: [scan for patient in names for scan in of_patient[patient]] for role, names in roles.items()}
 
 
-def scan_table(scans: Dict[str, List[OwnScan]]) -> str:
+def scan_table(scans: dict[str, list[OwnScan]]) -> str:
     """As CSV: the name and list of each scan in the prepared dataset, its patient, and the files it came from."""
     rows = [
         [scan.volume, scan.patient, role, scan.image.name, scan.label.name if scan.label else ""]

@@ -9,7 +9,7 @@ import os
 import re
 from collections import defaultdict
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 from dataloaders.files import InputError
 from dataloaders.reading import read_list
@@ -34,7 +34,7 @@ class Source(NamedTuple):
     label: Optional[Path]
 
 
-def published_cases(name: str) -> Dict[str, List[str]]:
+def published_cases(name: str) -> dict[str, list[str]]:
     """role -> the volumes of each published list, in its order."""
     cases = {}
     for role in ("train", "val", "test"):
@@ -46,22 +46,22 @@ def published_cases(name: str) -> Dict[str, List[str]]:
     return cases
 
 
-def _acdc(path: Path) -> Optional[Tuple[str, str]]:
+def _acdc(path: Path) -> Optional[tuple[str, str]]:
     match = re.match(r"(patient\d{3}_frame\d+)(_gt)?\.nii(\.gz)?$", path.name)
     return match and (match[1], "label" if match[2] else "image")
 
 
-def _synapse(path: Path) -> Optional[Tuple[str, str]]:
+def _synapse(path: Path) -> Optional[tuple[str, str]]:
     match = re.match(r"(img|label)(\d{4})\.nii(\.gz)?$", path.name)
     return match and (f"case{match[2]}", "image" if match[1] == "img" else "label")
 
 
-def _la(path: Path) -> Optional[Tuple[str, str]]:
+def _la(path: Path) -> Optional[tuple[str, str]]:
     kind = {"lgemri.nrrd": "image", "laendo.nrrd": "label"}.get(path.name)
     return kind and (path.parent.name, kind)
 
 
-def _pancreas(path: Path) -> Optional[Tuple[str, str]]:
+def _pancreas(path: Path) -> Optional[tuple[str, str]]:
     match = re.match(r"(image|label)(\d{4})\.nii(\.gz)?$", path.name)
     if match:
         return f"image{match[2]}", match[1]
@@ -73,7 +73,7 @@ def _pancreas(path: Path) -> Optional[Tuple[str, str]]:
 KINDS = {"ACDC": _acdc, "Synapse": _synapse, "LA": _la, "Pancreas": _pancreas}
 
 
-def find_cases(name: str, source: Path) -> Tuple[Dict[str, Source], Dict[str, str]]:
+def find_cases(name: str, source: Path) -> tuple[dict[str, Source], dict[str, str]]:
     """The cases of a download: {case: source} of whole ones and {case or patient: what is wrong} of the others.
 
     Raises InputError where the folder is not there or holds no file of the dataset.
@@ -97,7 +97,7 @@ def find_cases(name: str, source: Path) -> Tuple[Dict[str, Source], Dict[str, st
     return _acdc_frames(files) if name == "ACDC" else _pairs(files)
 
 
-def _pairs(files) -> Tuple[Dict[str, Source], Dict[str, str]]:
+def _pairs(files) -> tuple[dict[str, Source], dict[str, str]]:
     """Image and label of each case, each of them once; a DICOM series goes before a converted copy."""
     whole, faults = {}, {}
     for case in sorted({case for case, _ in files}):
@@ -115,7 +115,7 @@ def _pairs(files) -> Tuple[Dict[str, Source], Dict[str, str]]:
     return whole, faults
 
 
-def _acdc_frames(files) -> Tuple[Dict[str, Source], Dict[str, str]]:
+def _acdc_frames(files) -> tuple[dict[str, Source], dict[str, str]]:
     """The download names frames by their number in the film; the annotated two become frame01 and frame02."""
     pairs, faults = _pairs({key: paths for key, paths in files.items() if (key[0], "label") in files})
     whole, by_patient = {}, defaultdict(list)

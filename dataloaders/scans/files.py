@@ -16,7 +16,7 @@ import tempfile
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, List, Sequence
+from typing import Any, Iterator, Sequence
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def scan_suffix(path: Path, suffixes: Sequence[str] = SUFFIXES) -> str:
     return next((name[-len(suffix) :] for suffix in suffixes if name.lower().endswith(suffix)), "")
 
 
-def scan_files(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> List[Path]:
+def scan_files(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     """The files in a folder that are scans, sorted: headers of pairs, of DICOM multi-frame files only."""
     found = []
     for path in sorted(Path(folder).iterdir()):
@@ -217,7 +217,7 @@ def _unpacked(path: Path) -> bytes:
 
 
 @contextmanager
-def _quiet_itk() -> Iterator[List[str]]:
+def _quiet_itk() -> Iterator[list[str]]:
     """ITK's readers and writers print to the terminal, past Python. Here it goes into the list, when the block ends."""
     said = []
     sys.stdout.flush()

@@ -7,7 +7,7 @@ truth (LA, Pancreas) does.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Prepared(NamedTuple):
 
     image: np.ndarray  # float32, in the preparation's axes
     label: Optional[np.ndarray]  # uint8, the same shape
-    crop: Tuple[Range, Range, Range]  # the part of the grid that the array is, along the array's axes
+    crop: tuple[Range, Range, Range]  # the part of the grid that the array is, along the array's axes
     grid: Geometry  # of the turned and resampled scan, before its axes were put in order and it was cropped
     scan: Geometry  # as it was read
 
@@ -115,7 +115,7 @@ def attributes(prepared: Prepared, preparation: Preparation) -> dict:
     }
 
 
-def map_labels(label: Scan, label_values: Sequence[Tuple[int, int]]) -> np.ndarray:
+def map_labels(label: Scan, label_values: Sequence[tuple[int, int]]) -> np.ndarray:
     """The label as uint8 in our values; raises InputError for fractions and for a value that is not in the table."""
     array = label.array
     if array.dtype.kind == "f":
@@ -169,7 +169,7 @@ def from_axes(array: np.ndarray, axes: str) -> np.ndarray:
     return np.ascontiguousarray(array.transpose([axes.lower().index(axis) for axis in "zyx"]))
 
 
-def draw_margin(preparation: Preparation, seed: int, case: str) -> Optional[Tuple[Range, Range]]:
+def draw_margin(preparation: Preparation, seed: int, case: str) -> Optional[tuple[Range, Range]]:
     """The voxels by which a case's crop is widened on each side of both axes, from the seed and the case's name."""
     if preparation.margin is None:
         return None
@@ -178,7 +178,7 @@ def draw_margin(preparation: Preparation, seed: int, case: str) -> Optional[Tupl
     return tuple(tuple(int(value) for value in pair) for pair in drawn)
 
 
-def crop_box(label: np.ndarray, least: Sequence[int], margin: Sequence[Range], path: Path) -> Tuple[Range, ...]:
+def crop_box(label: np.ndarray, least: Sequence[int], margin: Sequence[Range], path: Path) -> tuple[Range, ...]:
     """(start, stop) in each of the first axes: the label's box, at least `least` voxels, widened, within the scan."""
     box = []
     for axis, (size, (before, after)) in enumerate(zip(least, margin)):
@@ -200,7 +200,7 @@ TISSUE_SHARE = 0.7  # of the label that must lie on it
 EVENNESS = 0.9  # where several flips do: deviation of HU inside the label, at most this part of the next flip's
 
 
-def align_label(scan: Scan, label: Scan, flip: str = "auto") -> Tuple[Scan, str]:
+def align_label(scan: Scan, label: Scan, flip: str = "auto") -> tuple[Scan, str]:
     """The label on the scan's grid, by the flip that lays it on soft tissue, and that flip's name.
 
     Where several do, the one is taken under which the label covers the most even tissue: an organ is of one kind. The

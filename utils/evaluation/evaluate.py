@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence
+from typing import Callable, Iterable, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -20,7 +20,7 @@ class CaseResult(NamedTuple):
     """The scores of one case. Arrays run over the foreground classes."""
 
     name: str
-    values: Dict[str, np.ndarray]  # metric -> array; NaN where a distance is undefined
+    values: dict[str, np.ndarray]  # metric -> array; NaN where a distance is undefined
     pred_empty: np.ndarray  # bool
     label_empty: np.ndarray  # bool
     diagonal: float  # of the volume, in the distances' unit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from itertools import product
-from typing import Callable, Iterator, Optional, Sequence, Tuple
+from typing import Callable, Iterator, Optional, Sequence
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ def predict_slices(net: nn.Module, image: np.ndarray, patch_size: Sequence[int],
 
 def slices_and_scores(
     net: nn.Module, image: np.ndarray, patch_size: Sequence[int], batch_size: int = 24, with_scores: bool = True
-) -> Tuple[np.ndarray, Optional[torch.Tensor]]:
+) -> tuple[np.ndarray, Optional[torch.Tensor]]:
     """The label map of `predict_slices` and, if asked for, the softmax behind it, from one pass of the network.
 
     The softmax is zoomed back likewise: (C, Z, H, W) on the network's device, sum 1.

@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Dict, Mapping, Optional, Sequence
+from typing import Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -137,7 +137,7 @@ def volumes_ml(label: np.ndarray, geometry: Geometry, num_classes: int) -> list[
     return [geometry.voxel_ml * int(count) for count in np.bincount(label.ravel(), minlength=num_classes)[1:]]
 
 
-def find_scans(source: Path) -> Dict[str, Path]:
+def find_scans(source: Path) -> dict[str, Path]:
     """The scans at `source` by the name of their outputs: itself, or those directly in the folder, by name.
 
     Raises InputError where there is none, or two that would give files of one name.
@@ -155,7 +155,7 @@ def find_scans(source: Path) -> Dict[str, Path]:
             paths = [source]
         if not paths:
             raise InputError(f"--predict {source}: no scan in this folder ({', '.join(SUFFIXES)}, folders of DICOM)")
-    found: Dict[str, Path] = {}
+    found: dict[str, Path] = {}
     for path in paths:
         name = scan_name(path)
         if name in found:
@@ -195,7 +195,7 @@ class PredictionFolder:
     def __init__(self, path: Path, about: Mapping, classes: Sequence[str]):
         self.path, self.about, self.classes = path, about, classes
         self.header = ["file", *(f"{label} ml" for label in classes), "sha256"]  # the latter of the scan
-        self.rows: Dict[str, list] = {}  # scan -> its row of volumes.csv
+        self.rows: dict[str, list] = {}  # scan -> its row of volumes.csv
         if path.exists() and not path.is_dir():
             raise InputError(f"--out {path}: not a folder")
         if path.is_dir() and any(entry.name != LOCK for entry in path.iterdir()):

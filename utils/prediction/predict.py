@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class Model:
     net: torch.nn.Module  # in eval mode
     info: DatasetInfo  # classes and the patch as they are used
     preparation: Preparation
-    stride: Optional[Tuple[int, int]]  # of the windows, in the first two axes and in the last; 3-D
+    stride: Optional[tuple[int, int]]  # of the windows, in the first two axes and in the last; 3-D
     batch_size: int
     nms: bool = False
     one_pass: bool = False
@@ -196,7 +196,7 @@ def predict_prepared(model: Model, prepared: Prepared, with_scores: bool) -> Pre
     return Prediction(label if resampled else restore(label, *way_back), scores if with_scores else None)
 
 
-def _predict(model: Model, image: np.ndarray, with_scores: bool) -> Tuple[np.ndarray, Optional[torch.Tensor]]:
+def _predict(model: Model, image: np.ndarray, with_scores: bool) -> tuple[np.ndarray, Optional[torch.Tensor]]:
     """The test's label map of a prepared image and, if asked for, the scores (C, *size) behind it."""
     patch = model.info.patch_size
     if model.info.dims == 3:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence, Tuple
+from typing import NamedTuple, Sequence
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class Card(NamedTuple):
 
     name: str
     text: str
-    thumbnails: Sequence[Tuple[str, bytes]]
+    thumbnails: Sequence[tuple[str, bytes]]
     findings: Sequence[str] = ()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import Dict, Iterator, Optional
+from typing import Iterator, Optional
 
 import torch
 
@@ -18,8 +18,8 @@ class Stopwatch:
 
     def __init__(self, device: Optional[torch.device]):
         self.device = device
-        self.seconds: Dict[str, float] = {}
-        self.count: Dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+        self.count: dict[str, int] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
