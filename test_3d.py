@@ -26,9 +26,12 @@ def parse_args(argv=None):
     parser = Parser(description=__doc__)
     add_test_flags(parser, dims=3, batch_size=4)
     parser.add_argument(
-        "--stride", type=array_size, nargs=2, metavar=("XY", "Z"),
+        "--stride",
+        type=array_size,
+        nargs=2,
+        metavar=("XY", "Z"),
         help="of the windows in voxels (default: the dataset's, the papers': LA 18 4, Pancreas 16 16)",
-    )  # fmt: skip
+    )
     add_predict_flags(parser, dims=3)
     return parse_test_or_predict(parser, argv, dims=3)
 

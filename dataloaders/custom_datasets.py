@@ -92,14 +92,18 @@ def read_own_dataset(path: Path) -> OwnDataset:
         **get("intensity", lambda value: _intensity(value, dims)),
     )
     return OwnDataset(
-        path, name, dims, classes, patch_size,
+        path=path,
+        name=name,
+        dims=dims,
+        classes=classes,
+        patch_size=patch_size,
         stride=get("stride", lambda value: _stride(value, dims, patch_size), quarter),
         rot_flip=get("rot_flip", lambda value: _rot_flip(value, dims), False),
         patient=get("patient", _patient),
         suffixes=get("file_ending", _file_ending, SUFFIXES),
         preparation=preparation,
         notes=_notes(path, values),
-    )  # fmt: skip
+    )
 
 
 def _check_keys(path: Path, values: dict) -> None:

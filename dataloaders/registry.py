@@ -104,7 +104,7 @@ DATASETS = {
                 least=(96, 96),
                 margin=(25, 25),
                 z_score="crop",
-            ),  # fmt: skip
+            ),
         ),
         DatasetInfo(
             name="IAN",

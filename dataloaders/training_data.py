@@ -145,10 +145,22 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
     lists = {"train": list_hash(entries), "selection": list_hash(selection.names)}
     hashes = {"train": train.sha256, "selection": selection_hash}
     return TrainingData(
-        info, root, patch_size, train, labelled, unlabelled, names, selection, selection_rule, lists, hashes, summary,
-        stated_preparation(paths[0]) or PREPARATIONS.get(info.name),
-        stated_orientation(list(first_of.values())), kind,
-    )  # fmt: skip
+        info=info,
+        root=root,
+        patch_size=patch_size,
+        train=train,
+        labelled=labelled,
+        unlabelled=unlabelled,
+        labelled_names=names,
+        selection=selection,
+        selection_rule=selection_rule,
+        lists=lists,
+        hashes=hashes,
+        summary=summary,
+        preparation=stated_preparation(paths[0]) or PREPARATIONS.get(info.name),
+        orientation=stated_orientation(list(first_of.values())),
+        kind=kind,
+    )
 
 
 def _check_labels(paths: Sequence[Path], entries: Sequence[str], labelled: Sequence[int], names: Sequence[str]):

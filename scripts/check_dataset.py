@@ -42,9 +42,11 @@ def parse_args(argv=None):
         "--out", type=new_file, metavar="PAGE.html", help="the page (default: check_<dataset>.html in this folder)"
     )
     parser.add_argument(
-        "--num_workers", type=worker_count, default=0,
+        "--num_workers",
+        type=worker_count,
+        default=0,
         help="number of extra processes that read files (default: %(default)s)",
-    )  # fmt: skip
+    )
     args = parser.parse_args(argv)
     args.out = args.out or Path(f"check_{get_dataset(args.name, args.root_path).name}.html")
     if args.out.suffix != ".html":

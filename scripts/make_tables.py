@@ -47,16 +47,22 @@ def parse_args(argv=None):
     )
     parser.add_argument("--out", type=new_file, metavar="FILE", help="file to write (default: printed)")
     parser.add_argument(
-        "--columns", nargs="+", choices=ALL_COLUMNS, default=ALL_COLUMNS, metavar="COLUMN",
+        "--columns",
+        nargs="+",
+        choices=ALL_COLUMNS,
+        default=ALL_COLUMNS,
+        metavar="COLUMN",
         help="columns of the tables; CSV has every number (default: dice jaccard hd95 asd classes empty)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--weights", choices=("best", "last", "both"), default="both", help="rows of our runs (default: %(default)s)"
     )
     parser.add_argument(
-        "--notes", choices=("none", "short", "full"), default="full",
+        "--notes",
+        choices=("none", "short", "full"),
+        default="full",
         help="footnotes; short: what the numbers cannot be used without (default: %(default)s)",
-    )  # fmt: skip
+    )
     args = parser.parse_args(argv)
     if args.out and args.out.suffix in {*SUFFIXES.values()} - {SUFFIXES[args.format]}:
         parser.error(f"--out {args.out}: --format {args.format} ends with {SUFFIXES[args.format]}")

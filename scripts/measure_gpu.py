@@ -214,13 +214,18 @@ def speed_table(record: dict) -> list[str]:
     for name, found in settings.items():
         step = found["step_ms"]
         cells = [
-            f"{step:.1f}", f"{1e3 * found['images'] / step:.0f}", f"{1e3 * tflop / step:.1f}" if tflop else "",
-            f"{found['data_ms']:.1f}", found.get("kernels", ""), found.get("launches", ""),
+            f"{step:.1f}",
+            f"{1e3 * found['images'] / step:.0f}",
+            f"{1e3 * tflop / step:.1f}" if tflop else "",
+            f"{found['data_ms']:.1f}",
+            found.get("kernels", ""),
+            found.get("launches", ""),
             f"{found['busy_ms']:.1f}" if "busy_ms" in found else "",
             f"{found['reserved_gib']:.1f}" if "reserved_gib" in found else "",
-            f"{found['first_step_s']:.1f}", f"{found['validation_s']:.1f}" if "validation_s" in found else "",
+            f"{found['first_step_s']:.1f}",
+            f"{found['validation_s']:.1f}" if "validation_s" in found else "",
             f"{step * record['iterations'] / 6e4:.1f}",
-        ]  # fmt: skip
+        ]
         lines.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")
     errors = {name: found["error"] for name, found in record["settings"].items() if "error" in found}
     return lines + [f"\n{name}: {error}" for name, error in errors.items()]

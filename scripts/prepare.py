@@ -280,43 +280,60 @@ def parse_args(argv=None):
     """The flags; those of one dataset are refused for another."""
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "--name", required=True,
+        "--name",
+        required=True,
         help=f"{', '.join(PREPARATIONS)}, or Custom for a custom dataset with a {DESCRIPTION} (required)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--source", required=True, type=Path,
+        "--source",
+        required=True,
+        type=Path,
         help="the unpacked download, searched at any depth; for Custom: the folder with images/, labels/ and "
         f"{DESCRIPTION} (required)",
-    )  # fmt: skip
+    )
     parser.add_argument("--out", required=True, type=new_folder, help="folder that becomes DATASET_HOME (required)")
     parser.add_argument(
-        "--num_workers", type=worker_count, default=4,
+        "--num_workers",
+        type=worker_count,
+        default=4,
         help="processes, one case each; a CT case takes about 2 GB; 0: only this process (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--seed", type=seed_number, default=1337,
+        "--seed",
+        type=seed_number,
+        default=1337,
         help="random seed of the margins around LA's labels and of Custom's split (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--split", type=not_negative, nargs=3, metavar=("TRAIN", "VAL", "TEST"),
+        "--split",
+        type=not_negative,
+        nargs=3,
+        metavar=("TRAIN", "VAL", "TEST"),
         help="Custom: shares of the patients with labels in training, validation and test; all others are used for "
         "training (default: 70 10 20)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--slice_axes", choices=SLICE_AXES, metavar="AXES",
+        "--slice_axes",
+        choices=SLICE_AXES,
+        metavar="AXES",
         help="Synapse: scan axes along which rows and columns of a slice run, upper case: backwards; one of "
         f"{', '.join(SLICE_AXES)} (default: xy)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--label_flip", choices=("auto", *FLIPS),
+        "--label_flip",
+        choices=("auto", *FLIPS),
         help="Pancreas: the flip that aligns labels and scans; auto: found by their overlap with soft tissue "
         "(default: auto)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--check", type=Path, action="append", default=[], metavar="EXISTING",
+        "--check",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="EXISTING",
         help="compare with an existing preparation afterwards: its folder or its DATASET_HOME; can be repeated; "
         "not for Custom (default: none)",
-    )  # fmt: skip
+    )
     args = parser.parse_args(argv)
     args.out = Path(args.out)
     for flag, name in (("slice_axes", "Synapse"), ("label_flip", "Pancreas")):
@@ -404,12 +421,18 @@ def prepare_own(args) -> None:
         return report([*found.faults, str(error)])
     jobs = {
         scan.volume: Job(
-            scan.volume, Source(scan.image, scan.label), info, root, info.dims == 2 and role == "train",
-            own.preparation, args.seed, content="".join(scan_hash(path) for path in (scan.image, scan.label) if path),
+            scan.volume,
+            Source(scan.image, scan.label),
+            info,
+            root,
+            info.dims == 2 and role == "train",
+            own.preparation,
+            args.seed,
+            content="".join(scan_hash(path) for path in (scan.image, scan.label) if path),
         )
         for role, of_role in scans.items()
         for scan in of_role
-    }  # fmt: skip
+    }
     labels = sum(scan.label is not None for scan in found.scans)
     what = f"{info.name}: {len(found.scans)} scans in {args.source}, {labels} with a label"
     warnings = [] if own.patient else patient_warnings(scans)

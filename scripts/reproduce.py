@@ -66,54 +66,77 @@ def parse_args(argv=None):
     parser = Parser(description=__doc__, epilog="targets: " + ", ".join(TARGETS))
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="tables to make, see below (default: none)")
     parser.add_argument(
-        "--seeds", type=seed_list, default=[SEEDS[0]], metavar="N",
+        "--seeds",
+        type=seed_list,
+        default=[SEEDS[0]],
+        metavar="N",
         help=f"a number of seeds, taken from {', '.join(map(str, SEEDS[:4]))}, ..., or the seeds themselves with "
         "commas, one as `7,` (default: 1, the seed 1337)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--output_dir", type=new_folder, help="parent of the runs' folders (default: runs, with --smoke smoke)"
     )
     parser.add_argument(
-        "--dry-run", "--dry_run", action="store_true",
+        "--dry-run",
+        "--dry_run",
+        action="store_true",
         help="print states, commands and estimated hours, run nothing (default: off)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--smoke", action="store_true", help="a few iterations of every row at a small size on phantoms (default: off)"
     )
     parser.add_argument(
-        "--launcher", choices=("local", "slurm"), default="local",
+        "--launcher",
+        choices=("local", "slurm"),
+        default="local",
         help="this machine, or a Slurm cluster through submitit (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--gpus", type=not_negative, metavar="K",
+        "--gpus",
+        type=not_negative,
+        metavar="K",
         help="rows at a time, a GPU each; 0: local one row at a time on the device that the train scripts pick, slurm "
         "all rows at once without a GPU (default: local 0, slurm 1)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--slurm", type=key_value, nargs="+", default=[], metavar="KEY=VALUE",
+        "--slurm",
+        type=key_value,
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
         help="parameters of submitit's executor: slurm_partition=gpu, timeout_min=2880 (default: 1440 minutes, 4 CPUs)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--accept_code_change", action="store_true",
+        "--accept_code_change",
+        action="store_true",
         help="resume trainings although the code has changed since they were started (default: such a row fails)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--only", nargs="+", metavar="SETTING",
+        "--only",
+        nargs="+",
+        metavar="SETTING",
         help="only these settings of the targets, by their folders' names, e.g. Ours_MT_5_baseline (default: all)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--report", type=Path, metavar="FOLDER",
+        "--report",
+        type=Path,
+        metavar="FOLDER",
         help="also write a page with table, curves and commands, and a record of aggregate numbers (default: none)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--check", type=Path, metavar="RECORD",
+        "--check",
+        type=Path,
+        metavar="RECORD",
         help="compare each mean Dice with a record of --report; exit code 1 if one lies outside the 95 %% prediction "
         "interval of the recorded seeds (default: none)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--verify", nargs="+", type=Path, metavar="RUN",
+        "--verify",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
         help="test the weights of these runs' folders again, elsewhere, and compare (default: none)",
-    )  # fmt: skip
+    )
     args, given = parser.parse_args(argv), parser.given(argv)
     unknown = [target for target in args.targets if target not in TARGETS]
     if unknown:

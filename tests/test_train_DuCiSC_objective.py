@@ -40,9 +40,16 @@ def build_ducisc(ref, fill, dtype):
 def run_step(ref, suffix, step, student, teacher, thresholds, optimizer, dtype, **kwargs):
     volume = ref[f"volume_{suffix}"].to(dtype)
     loss, terms = compute_losses(
-        student, teacher, thresholds, volume[:2], volume[2:], ref[f"label_{suffix}"][:2].long(),
-        ref[f"fuse_weight_{suffix}"].to(dtype), step >= 2000, **kwargs,
-    )  # fmt: skip
+        student,
+        teacher,
+        thresholds,
+        volume[:2],
+        volume[2:],
+        ref[f"label_{suffix}"][:2].long(),
+        ref[f"fuse_weight_{suffix}"].to(dtype),
+        step >= 2000,
+        **kwargs,
+    )
     optimizer.zero_grad()
     loss.backward()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in student.parameters())

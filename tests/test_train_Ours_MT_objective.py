@@ -26,7 +26,7 @@ def run_step(ref, n, student, teacher, memories, optimizer, dtype):
     lam, perm = ref[f"lam_{n}"], ref[f"perm_{n}"]
     loss, terms = compute_losses(
         student, teacher, *memories, image_w, image_s, label_l, lam, perm, consistency_ramp(step)
-    )  # fmt: skip
+    )
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -76,9 +76,20 @@ def small_step(preset=None, unlabelled=True):
     image_w, image_s = (image, image.sqrt()) if unlabelled and args.unlabelled == "on" else (image[:2], None)
     lam, perm = (None, None) if args.blend == "off" else (torch.rand(4), torch.tensor([2, 3, 0, 1]))
     loss, terms = compute_losses(
-        student, teacher, memory_w, memory_s, image_w, image_s, torch.randint(0, 4, (2, 16, 16)), lam, perm, 1.0,
-        args.consistency, args.contrast_weight, args.contrast,
-    )  # fmt: skip
+        student,
+        teacher,
+        memory_w,
+        memory_s,
+        image_w,
+        image_s,
+        torch.randint(0, 4, (2, 16, 16)),
+        lam,
+        perm,
+        1.0,
+        args.consistency,
+        args.contrast_weight,
+        args.contrast,
+    )
     loss.backward()
     return loss, terms, memory_w, student
 

@@ -162,10 +162,13 @@ def add_name_flag(parser: argparse._ActionsContainer, dims: Sequence[int], requi
     names = dataset_names(dims)
     default = {"required": True} if required else {"default": names[0]}
     parser.add_argument(
-        "--name", "--dataset_name", metavar="NAME", **default,
+        "--name",
+        "--dataset_name",
+        metavar="NAME",
+        **default,
         help=f"dataset: {', '.join(names)} or the name of a custom one "
         f"({'required' if required else 'default: %(default)s'})",
-    )  # fmt: skip
+    )
 
 
 def named_dataset(args: argparse.Namespace, dims: Sequence[int]) -> DatasetInfo:

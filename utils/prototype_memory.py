@@ -27,15 +27,19 @@ ABLATIONS = {
 def add_contrast_flags(group: argparse._ArgumentGroup) -> None:
     """--contrast, --contrast_weight, --memory_size"""
     group.add_argument(
-        "--contrast", choices=DIRECTIONS, default="both",
+        "--contrast",
+        choices=DIRECTIONS,
+        default="both",
         help="which halves of the cross-contrast loss L_pc to use; a single half is not multiplied by 1/2 (default: "
         "%(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument("--contrast_weight", type=loss_weight, default=1.0, help="weight of L_pc (default: %(default)s)")
     group.add_argument(
-        "--memory_size", type=array_size, default=128,
+        "--memory_size",
+        type=array_size,
+        default=128,
         help="entries per class in the prototype memory (default: %(default)s)",
-    )  # fmt: skip
+    )
 
 
 def make_memories(net: nn.Module, num_classes: int, args: argparse.Namespace) -> list[PrototypeMemory]:

@@ -23,17 +23,23 @@ def add_ramp_flags(group: argparse._ArgumentGroup) -> None:
     """--consistency_rampup and, in other units, --ramp_until; a run records consistency_rampup alone."""
     either = group.add_mutually_exclusive_group()
     either.add_argument(  # the default is text: argparse takes a typed value that is the default for none
-        "--consistency_rampup", type=ramp_length, default="200", metavar="R",
+        "--consistency_rampup",
+        type=ramp_length,
+        default="200",
+        metavar="R",
         help="length of the ramp in units of 150 iterations: the unlabelled terms reach full weight at iteration 150 "
         "R, rounded up to a multiple of 150; 0: no ramp. R can be a fraction. For a short run use about a third of "
         "--max_iterations: R = max_iterations / 450 (default: %(default)s)",
-    )  # fmt: skip
+    )
     either.add_argument(
-        "--ramp_until", type=lambda text: number_or_whole(not_negative(text) / 150), dest="consistency_rampup",
-        default=argparse.SUPPRESS, metavar="ITERATION",
+        "--ramp_until",
+        type=lambda text: number_or_whole(not_negative(text) / 150),
+        dest="consistency_rampup",
+        default=argparse.SUPPRESS,
+        metavar="ITERATION",
         help="the length of the ramp in iterations, instead of --consistency_rampup: R = ITERATION / 150 (default: not "
         "used)",
-    )  # fmt: skip
+    )
 
 
 def add_ema_flag(group: argparse._ArgumentGroup, what: str) -> None:

@@ -21,17 +21,24 @@ ABLATIONS = {
 def add_alignment_flags(group: argparse._ArgumentGroup) -> None:
     """--proto_weight, --fused_proto_weight, --num_proto"""
     group.add_argument(
-        "--proto_weight", type=loss_weight, default=0.1,
+        "--proto_weight",
+        type=loss_weight,
+        default=0.1,
         help="weight of the alignment of labelled and unlabelled prototypes (default: %(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--fused_proto_weight", type=loss_weight, default=0.1,
+        "--fused_proto_weight",
+        type=loss_weight,
+        default=0.1,
         help="weight of the alignment of labelled and fused prototypes (default: %(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--num_proto", type=int, choices=SCALES, default=4,
+        "--num_proto",
+        type=int,
+        choices=SCALES,
+        default=4,
         help="number of scales whose prototypes are aligned, starting with the coarsest (default: %(default)s)",
-    )  # fmt: skip
+    )
 
 
 def region_prototypes(feat: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

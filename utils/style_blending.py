@@ -21,10 +21,12 @@ ABLATIONS = {
 def add_blend_flag(group: argparse._ArgumentGroup) -> None:
     """--blend"""
     group.add_argument(
-        "--blend", choices=(*BLEND_MODES, "off"), default="uniform",
+        "--blend",
+        choices=(*BLEND_MODES, "off"),
+        default="uniform",
         help="distribution of the style blending coefficient: U(0,1), Beta(1/2,1/2), or 0 and 1 with equal "
         "probability; off: no style blending (default: %(default)s)",
-    )  # fmt: skip
+    )
 
 
 def blend_of_step(

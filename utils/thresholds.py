@@ -17,10 +17,12 @@ ABLATIONS = {"fixed-threshold": {"threshold": 0.5}}
 def add_threshold_flag(group: argparse._ArgumentGroup) -> None:
     """--threshold"""
     group.add_argument(
-        "--threshold", type=below_one, default=0.0,
+        "--threshold",
+        type=below_one,
+        default=0.0,
         help="a fixed confidence threshold; 0: adaptive thresholds per scale and class that start at 1/C (default: "
         "%(default)s)",
-    )  # fmt: skip
+    )
 
 
 class ConfidenceThresholds(nn.Module):

@@ -152,9 +152,17 @@ def resample(scan: Scan, geometry: Geometry, interpolation: str) -> Scan:
     image.SetOrigin(scan.geometry.origin)
     image.SetDirection(scan.geometry.direction)
     image = sitk.Resample(
-        image, geometry.size, sitk.Transform(), getattr(sitk, INTERPOLATIONS[interpolation]),
-        geometry.origin, geometry.spacing, geometry.direction, 0.0, sitk.sitkUnknown, True,
-    )  # fmt: skip
+        image,
+        geometry.size,
+        sitk.Transform(),
+        getattr(sitk, INTERPOLATIONS[interpolation]),
+        geometry.origin,
+        geometry.spacing,
+        geometry.direction,
+        0.0,
+        sitk.sitkUnknown,
+        True,
+    )
     return Scan(sitk.GetArrayFromImage(image), geometry, scan.path)
 
 

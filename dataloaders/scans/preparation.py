@@ -79,8 +79,10 @@ def prepare(
     return Prepared(
         np.ascontiguousarray(image, dtype=np.float32),
         None if label is None else np.ascontiguousarray(to_axes(label.array, preparation.axes)[part]),
-        crop, scan.geometry, read,
-    )  # fmt: skip
+        crop,
+        scan.geometry,
+        read,
+    )
 
 
 def _check_slices(scan: Scan, orientation: str) -> None:

@@ -261,9 +261,15 @@ def test_all_faults_are_named_not_only_the_first(acdc, check):
     change(acdc / "data/patient005_frame01.h5", label=None)
     code, findings, text = check("ACDC", acdc, "--num_workers", "2")
     assert code == 1
-    for wanted in (f"{VOLUME}: the image holds NaN", f"{VOLUME}: image .* differ in shape", f"{VOLUME}: label 9 found",
-                   "patient005_frame02.h5: the image holds NaN", "more than once", "slices 4 are not in the list",
-                   "patient005_frame01.h5: no 'label'"):  # fmt: skip
+    for wanted in (
+        f"{VOLUME}: the image holds NaN",
+        f"{VOLUME}: image .* differ in shape",
+        f"{VOLUME}: label 9 found",
+        "patient005_frame02.h5: the image holds NaN",
+        "more than once",
+        "slices 4 are not in the list",
+        "patient005_frame01.h5: no 'label'",
+    ):
         assert any(re.search(wanted, line) for line in findings), (wanted, text)
     assert "the image is the same" not in text  # NaN is not compared
 
@@ -432,11 +438,14 @@ def test_what_need_not_be_mended_is_a_note(acdc, check, monkeypatch):
     change(acdc / VOLUME, label=label, image=read(acdc / VOLUME).astype(np.float64))
     code, findings, text = check("ACDC", acdc)
     assert (code, findings) == (0, [])
-    for note in ("the published data has this too", "1 files are in none of these lists: data/slices/extra_slice_1.h5",
-                 "1 files have no 'label', fine for unlabelled cases: patient003_frame01 slice 3",
-                 "labels below 0 count as background in 1 files: patient004_frame01",
-                 "1 files hold images of type float64 and labels of type int16",
-                 "48 entries, the published list has 1312"):  # fmt: skip
+    for note in (
+        "the published data has this too",
+        "1 files are in none of these lists: data/slices/extra_slice_1.h5",
+        "1 files have no 'label', fine for unlabelled cases: patient003_frame01 slice 3",
+        "labels below 0 count as background in 1 files: patient004_frame01",
+        "1 files hold images of type float64 and labels of type int16",
+        "48 entries, the published list has 1312",
+    ):
         assert re.search(f"^note: .*{note}", text, re.M), note
 
 

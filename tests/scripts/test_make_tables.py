@@ -93,8 +93,16 @@ def test_latex_escape():
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 def test_latex_compiles(runs, tmp_path):
     table(runs, "latex", tmp_path / "table.tex")
-    assert main([str(runs), *"--format latex --columns dice asd --weights best --notes short --out".split(),
-                 str(tmp_path / "narrow.tex")]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                str(runs),
+                *"--format latex --columns dice asd --weights best --notes short --out".split(),
+                str(tmp_path / "narrow.tex"),
+            ]
+        )
+        == 0
+    )
     document = r"\documentclass[twocolumn]{article}\usepackage{booktabs,graphicx}\begin{document}"
     (tmp_path / "document.tex").write_text(document + r"\input{table}\input{narrow}\end{document}")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]

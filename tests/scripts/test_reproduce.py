@@ -559,9 +559,10 @@ def with_root(jobs, home):
 
 def test_prediction_interval_by_hand():
     setting = SimpleNamespace(
-        name="x", runs=[SimpleNamespace(name="x seed_9")],
+        name="x",
+        runs=[SimpleNamespace(name="x seed_9")],
         tests={"last": [SimpleNamespace(summary={"metrics": {"dice": {"mean": 0.5}}})]},
-    )  # fmt: skip
+    )
     recorded = {"x": {str(n): {"last": {"dice": value}} for n, value in enumerate((0.60, 0.62, 0.64))}}
     ((line, expected),) = evidence.check(recorded, [setting])
     # t(0.975, 2) = 4.3027, deviation 2, sqrt(1 + 1/3) = 1.1547: 62 +- 9.94

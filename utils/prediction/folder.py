@@ -37,24 +37,28 @@ def add_predict_flags(parser: argparse.ArgumentParser, dims: int) -> None:
     """The flags by which a test script predicts new scans instead."""
     group = parser.add_argument_group("predict new scans instead of a test")
     group.add_argument(
-        "--predict", metavar="IN",
+        "--predict",
+        metavar="IN",
         help=f"a scan ({', '.join(SUFFIXES)}, a folder of DICOM slices) or a folder of them (default: a test)",
-    )  # fmt: skip
+    )
     group.add_argument("--weights", metavar="FILE", help="a run's best.pth or last.pth, or a bare .pth with --name")
     group.add_argument(
-        "--out", type=new_folder, default="predictions",
+        "--out",
+        type=new_folder,
+        default="predictions",
         help="folder of label maps and volumes.csv; existing results of the same weights and flags are "
         "skipped (default: %(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--save_probabilities", action="store_true", help="also write one float32 file per class (default: off)"
     )
     if dims == 3:
         group.add_argument(
-            "--one_pass", action="store_true",
+            "--one_pass",
+            action="store_true",
             help="for models trained on crops around the ground truth: predict the whole scan at once instead of "
             "finding where to crop (default: off)",
-        )  # fmt: skip
+        )
 
 
 def parse_test_or_predict(parser: Parser, argv: Optional[Sequence[str]], dims: int) -> argparse.Namespace:
@@ -83,9 +87,16 @@ def run_predictions(args: argparse.Namespace, dims: int) -> int:
     set_seed(0, deterministic=False)
     chosen = {"stride": args.stride, "one_pass": args.one_pass} if dims == 3 else {}
     model = load_model(
-        Path(args.weights), dims, device, args.batch_size, args.name, args.root_path, args.patch_size, nms=args.nms,
+        Path(args.weights),
+        dims,
+        device,
+        args.batch_size,
+        args.name,
+        args.root_path,
+        args.patch_size,
+        nms=args.nms,
         **chosen,
-    )  # fmt: skip
+    )
     hold(Path(args.out))
     folder = PredictionFolder(Path(args.out), description(args, model, describe_device(device)), model.info.classes)
     print(f"{args.weights}: {model.info.name}, classes {', '.join(model.info.classes)}; {describe_device(device)}")

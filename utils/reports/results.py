@@ -299,9 +299,13 @@ def published_row(
     per_cent = " %" if DATASETS[row["dataset"]].labelnum_unit == "per cent" else ""
     values = {**row, "hd95": row.get("hd95") if hd95 == HD95[0] else None}
     return _row(
-        f"published: {row['name']}, {row['labelnum']}{per_cent}", columns, classes,
-        lambda metric: number(values.get(metric)), lambda label: number(row.get("by_class", {}).get(label)), "-",
-    )  # fmt: skip
+        f"published: {row['name']}, {row['labelnum']}{per_cent}",
+        columns,
+        classes,
+        lambda metric: number(values.get(metric)),
+        lambda label: number(row.get("by_class", {}).get(label)),
+        "-",
+    )
 
 
 def score_cell(

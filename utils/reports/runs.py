@@ -124,9 +124,14 @@ def _described(run: Run, config: dict, stage: str) -> Run:
         training = f"preset {preset}, {training}"
     size = _small_size(config, stage)
     return replace(
-        run, method=config["method"], labelnum=labelnum, preset=preset, config=config, size=size,
+        run,
+        method=config["method"],
+        labelnum=labelnum,
+        preset=preset,
+        config=config,
+        size=size,
         training=training + (f"; {SMALL}" if size else ""),
-    )  # fmt: skip
+    )
 
 
 SMALL = "a small-size check, not the papers' setting"

@@ -33,9 +33,16 @@ def bootstrap_interval(statistic: Callable, count: int, seed: int = 0) -> Option
     if count < FEWEST:
         return None
     found = stats.bootstrap(
-        (np.arange(count),), lambda index, axis: statistic(index), n_resamples=RESAMPLES, confidence_level=CONFIDENCE,
-        method="percentile", vectorized=True, axis=-1, batch=1000, random_state=np.random.default_rng(seed),
-    ).confidence_interval  # fmt: skip
+        (np.arange(count),),
+        lambda index, axis: statistic(index),
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        vectorized=True,
+        axis=-1,
+        batch=1000,
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval
     return None if np.isnan(found).any() else (float(found.low), float(found.high))
 
 

@@ -296,9 +296,13 @@ def as_latex(blocks: Sequence[Block]) -> str:
         for table in block.tables:
             tabulars = [_tabular([[row[index] for index in chosen] for row in table.rows]) for chosen in _parts(table)]
             parts += [
-                r"\begin{table}[htbp]", r"\centering", rf"\caption{{{latex_escape(table.caption)}}}\par\smallskip",
-                "\n\\par\\medskip\n".join(tabulars), *(below if table is block.tables[0] else []), r"\end{table}",
-            ]  # fmt: skip
+                r"\begin{table}[htbp]",
+                r"\centering",
+                rf"\caption{{{latex_escape(table.caption)}}}\par\smallskip",
+                "\n\\par\\medskip\n".join(tabulars),
+                *(below if table is block.tables[0] else []),
+                r"\end{table}",
+            ]
         if notes and not below:
             parts += [
                 r"\begingroup\footnotesize\raggedright",
@@ -389,12 +393,21 @@ def _csv_rows(setting: Setting, kind: str) -> list[dict]:
             missed = [test.summary["empty_predictions"] for test in tests]
             count = sum(sum(one.values()) if not label else one[label] for one in missed)
             low, high = (None if label else over_cases[metric]["interval"]) or ("", "")
-            rows.append({
-                **first, "metric": metric, "class": label, "value": value, "std_over_runs": deviation,
-                "std_over_cases": _entry(over_cases[metric], label)["std_over_cases"], "empty_predictions": count,
-                "unit": tests[0].summary["unit"] if metric in DISTANCES else "", "ci_low": low, "ci_high": high,
-                "hd95": tests[0].summary.get("hd95", HD95[0]) if metric == "hd95" else "",
-            })  # fmt: skip
+            rows.append(
+                {
+                    **first,
+                    "metric": metric,
+                    "class": label,
+                    "value": value,
+                    "std_over_runs": deviation,
+                    "std_over_cases": _entry(over_cases[metric], label)["std_over_cases"],
+                    "empty_predictions": count,
+                    "unit": tests[0].summary["unit"] if metric in DISTANCES else "",
+                    "ci_low": low,
+                    "ci_high": high,
+                    "hd95": tests[0].summary.get("hd95", HD95[0]) if metric == "hd95" else "",
+                }
+            )
     return rows
 
 

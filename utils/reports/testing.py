@@ -52,10 +52,12 @@ def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) 
     axes = {2: ("Z", "Y", "X"), 3: ("X", "Y", "Z")}[dims]
     names = dataset_names((dims,))
     parser.add_argument(
-        "--name", "--dataset_name", metavar="NAME",
+        "--name",
+        "--dataset_name",
+        metavar="NAME",
         help=f"dataset: {', '.join(names)} or the name of a custom one (default: {names[0]}; with --predict the one "
         "recorded in the weights file)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--output_dir", help="a run's folder, a folder of runs, or a folder with a bare .pth (required for a test)"
     )
@@ -69,36 +71,50 @@ def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) 
         help="voxel size in mm; distances are then in mm (default: voxels)",
     )
     parser.add_argument(
-        "--unit", choices=("voxel", "mm"), default="voxel",
+        "--unit",
+        choices=("voxel", "mm"),
+        default="voxel",
         help="unit of distances; mm: by --spacing or by each file's voxel size (default: %(default)s, the papers')",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--hd95", choices=HD95, default=HD95[0],
+        "--hd95",
+        choices=HD95,
+        default=HD95[0],
         help="pooled: 95th percentile of both directions' distances, as in MedPy and the papers; max: the larger of "
         "both directions' 95th percentiles, as in other libraries (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--empty", choices=("ours", "release"), default="ours",
+        "--empty",
+        choices=("ours", "release"),
+        default="ours",
         help="distance to an empty mask. ours: undefined, left out and counted; release: 0 (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--patch_size", type=array_size, nargs=dims, metavar="N",
+        "--patch_size",
+        type=array_size,
+        nargs=dims,
+        metavar="N",
         help="size of the network's input, for a bare .pth that does not record it (default: the dataset's)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--columns", nargs="+", choices=tuple(COLUMNS), default=list(COLUMNS), metavar="METRIC",
+        "--columns",
+        nargs="+",
+        choices=tuple(COLUMNS),
+        default=list(COLUMNS),
+        metavar="METRIC",
         help="metrics shown in the table; the files contain all (default: dice jaccard hd95 asd)",
-    )  # fmt: skip
+    )
     what = {2: "slices", 3: "windows"}[dims]
     parser.add_argument(
         "--batch_size", type=array_size, default=batch_size, help=f"{what} per batch (default: %(default)s)"
     )
     parser.add_argument("--nms", action="store_true", help="keep the largest object of each class (default: off)")
     parser.add_argument(
-        "--save_nifti", action="store_true",
+        "--save_nifti",
+        action="store_true",
         help="write the label maps as NIfTI, too, into nifti/ of a test's folder, on the scan's own grid where the h5 "
         "file states it (default: off)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--figures", action="store_true", help="draw curves and cases and write a page for each run (default: off)"
     )

@@ -30,33 +30,44 @@ def add_data_flags(parser: argparse.ArgumentParser, dims: Sequence[int], labelnu
     group = parser.add_argument_group("data")
     add_name_flag(group, dims)
     group.add_argument(
-        "--labelnum", type=positive, default=labelnum,
+        "--labelnum",
+        type=positive,
+        default=labelnum,
         help="amount of labelled data in the dataset's protocol: percent for ACDC and Synapse, volumes for LA, "
         "Pancreas and IAN; not for custom datasets (default: %(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--labeled_cases", type=positive, metavar="N",
+        "--labeled_cases",
+        type=positive,
+        metavar="N",
         help="instead of --labelnum: use the labels of the first N cases (patients) of the training list (default: not "
         "used)",
-    )  # fmt: skip
+    )
     group.add_argument("--root_path", help="folder of the dataset (default: its name under $DATASET_HOME)")
     for role, what in (("train", "training"), ("val", "validation"), ("test", "test")):
         group.add_argument(f"--{role}_list", metavar="FILE", help=f"{what} list (default: the dataset's)")
     group.add_argument(
-        "--protocol", choices=("paper", "holdout", "last"),
+        "--protocol",
+        choices=("paper", "holdout", "last"),
         help="how the best weights are selected if there is no validation list. paper: on the test list, as the "
         "released code does; holdout: on a few cases of the training list that have labels which --labelnum does not "
         "use, left out of training; last: not at all, the last weights are used (default: paper; for a custom dataset "
         "holdout, or last if too few cases have labels)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--holdout_cases", type=positive, default=4, metavar="K",
+        "--holdout_cases",
+        type=positive,
+        default=4,
+        metavar="K",
         help="number of cases that --protocol holdout leaves out of training (default: %(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--patch_size", type=array_size, nargs="+" if len(dims) > 1 else dims[0], metavar="N",
+        "--patch_size",
+        type=array_size,
+        nargs="+" if len(dims) > 1 else dims[0],
+        metavar="N",
         help="size of the network's input in array axis order; each must be divisible by 16 (default: the dataset's)",
-    )  # fmt: skip
+    )
 
 
 def add_training_flags(parser: argparse.ArgumentParser, defaults: Mapping[int, Mapping[str, int]]) -> None:
@@ -80,52 +91,63 @@ def add_training_flags(parser: argparse.ArgumentParser, defaults: Mapping[int, M
     )
     group.add_argument("--seed", type=seed_number, default=1337, help="random seed (default: %(default)s)")
     group.add_argument(
-        "--deterministic", action="store_true",
+        "--deterministic",
+        action="store_true",
         help="use deterministic CUDA algorithms where PyTorch has them; runs on a CPU are always reproducible "
         "(default: off)",
-    )  # fmt: skip
+    )
 
     group = parser.add_argument_group("speed (by default everything is computed in float32, as in the papers)")
     group.add_argument(
-        "--fast", action="store_true",
+        "--fast",
+        action="store_true",
         help="what was measured to be fastest: on CUDA bf16, --channels_last, --fused, in 2-D --cuda_graphs too; on a "
         "CPU --channels_last in 2-D, and bf16 where the processor has AMX or AVX512-BF16 (default: off)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--amp", choices=("off", "fp16", "bf16"), default="off",
+        "--amp",
+        choices=("off", "fp16", "bf16"),
+        default="off",
         help="mixed precision for the networks in training; losses stay in float32 (default: %(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--channels_last", action="store_true", help="store the networks in channels-last memory format (default: off)"
     )
     group.add_argument(
-        "--compile", action="store_true",
+        "--compile",
+        action="store_true",
         help="compile the objective with torch.compile; the first step takes a minute or more (default: off)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--cuda_graphs", action="store_true",
+        "--cuda_graphs",
+        action="store_true",
         help="--compile with CUDA graphs, which avoid launching many small kernels one by one (default: off)",
-    )  # fmt: skip
+    )
     group.add_argument("--fused", action="store_true", help="use fused SGD, needs PyTorch 2.4 or newer (default: off)")
     group.add_argument(
-        "--data_on", choices=("auto", "cpu", "gpu"), default="auto",
+        "--data_on",
+        choices=("auto", "cpu", "gpu"),
+        default="auto",
         help="where the training data is stored and augmented; auto: on the GPU if there is one and the data fits into "
         "a quarter of its free memory, otherwise on the CPU by --num_workers processes (default: %(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--profile", action="store_true",
+        "--profile",
+        action="store_true",
         help="print the time spent per stage at the end; synchronises the device after each stage (default: off)",
-    )  # fmt: skip
+    )
 
 
 def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict], val_start: bool = False) -> None:
     """Flags that name a run, place it and time its records."""
     group = parser.add_argument_group("run")
     group.add_argument(
-        "--preset", choices=tuple(presets), metavar="NAME",
+        "--preset",
+        choices=tuple(presets),
+        metavar="NAME",
         help="a baseline or ablation, listed below: a set of flag values; explicit flags take precedence and need "
         "--exp (default: the full method)",
-    )  # fmt: skip
+    )
     group.add_argument("--exp", type=part_of_name, help="suffix of the run folder's name (default: the preset's name)")
     group.add_argument(
         "--output_dir", type=new_folder, default="runs", help="folder for the runs' folders (default: %(default)s)"
@@ -134,9 +156,11 @@ def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict], 
         "--gpu", type=not_negative, metavar="N", help="CUDA device (default: the first one, or the CPU without one)"
     )
     group.add_argument(
-        "--num_workers", type=worker_count, default=2,
+        "--num_workers",
+        type=worker_count,
+        default=2,
         help="number of processes that load and augment data; 0: the training process does it (default: %(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--val_interval", type=positive, default=200, help="iterations between validations (default: %(default)s)"
     )
@@ -147,14 +171,17 @@ def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict], 
         "--log_interval", type=positive, default=20, help="iterations between log records (default: %(default)s)"
     )
     group.add_argument(
-        "--time_limit", type=minutes, metavar="MINUTES",
+        "--time_limit",
+        type=minutes,
+        metavar="MINUTES",
         help="after this time save a checkpoint and end with exit code 3; rerun the same command to resume (default: "
         "none)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--accept_code_change", action="store_true",
+        "--accept_code_change",
+        action="store_true",
         help="resume a run that was started with other code; noted in config.json and in tables (default: refuse)",
-    )  # fmt: skip
+    )
     if val_start:
         group.add_argument(
             "--val_start", type=positive, help="iteration of the first validation (default: 800 in 3-D, 200 in 2-D)"

@@ -35,8 +35,11 @@ def test_plain_folders_with_any_format(find):
         "labels/d.nii images/.hidden.nii.gz images/notes.txt"
     )
     assert short(found) == {
-        "a": ("a.nii.gz", "a.nrrd"), "b": ("b.NRRD", None), "c": ("c", "c.mha"), "d": ("d.mhd", "d.nii")
-    }  # fmt: skip
+        "a": ("a.nii.gz", "a.nrrd"),
+        "b": ("b.NRRD", None),
+        "c": ("c", "c.mha"),
+        "d": ("d.mhd", "d.nii"),
+    }
     assert found.faults == [] and found.notes == []
 
 
@@ -46,8 +49,10 @@ def test_nnunets_folders(find):
         "imagesTs/p4_0000.nii.gz"
     )
     assert short(found) == {
-        "p1": ("p1_0000.nii.gz", "p1.nii.gz"), "p2": ("p2.nii.gz", None), "p3": ("p3_0000.nii.gz", "p3.nii.gz")
-    }  # fmt: skip
+        "p1": ("p1_0000.nii.gz", "p1.nii.gz"),
+        "p2": ("p2.nii.gz", None),
+        "p3": ("p3_0000.nii.gz", "p3.nii.gz"),
+    }
     assert [scan.for_test for scan in found.scans] == [False, False, True]
     assert found.notes == ["imagesTs: 1 scans without a label are left out, a test needs one: p4, ..."]
     with pytest.raises(InputError, match="p1_0001.nii.gz: a second channel"):
@@ -88,8 +93,10 @@ def test_patients_by_name_or_by_expression(find):
     assert [(scan.volume, scan.patient) for scan in find(files).scans][-1] == ("x_frame07", "x")
     found = find(files, patient="^(S\\d)_")
     assert [(scan.volume, scan.patient, scan.image.name) for scan in found.scans] == [
-        ("S1_frame01", "S1", "S1_a.nii.gz"), ("S1_frame02", "S1", "S1_b.nii.gz"), ("S2_frame01", "S2", "S2_a.nii.gz")
-    ]  # fmt: skip
+        ("S1_frame01", "S1", "S1_a.nii.gz"),
+        ("S1_frame02", "S1", "S1_b.nii.gz"),
+        ("S2_frame01", "S2", "S2_a.nii.gz"),
+    ]
     assert len(found.faults) == 1 and "x_frame07.nii.gz: 'patient' of dataset.json" in found.faults[0]
 
 
@@ -102,10 +109,16 @@ def scans(labelled, unlabelled=0, for_test=0):
     """Two scans a patient, `labelled` patients with labels."""
     numbers = range(labelled + unlabelled + for_test)
     return [
-        OwnScan(f"p{n}_frame0{f}", f"p{n}", f"p{n}_{f}", f"l{n}_{f}" if n < labelled or n >= labelled + unlabelled
-                else None, n >= labelled + unlabelled)
-        for n in numbers for f in (1, 2)
-    ]  # fmt: skip
+        OwnScan(
+            f"p{n}_frame0{f}",
+            f"p{n}",
+            f"p{n}_{f}",
+            f"l{n}_{f}" if n < labelled or n >= labelled + unlabelled else None,
+            n >= labelled + unlabelled,
+        )
+        for n in numbers
+        for f in (1, 2)
+    ]
 
 
 def counts(roles):

@@ -78,9 +78,11 @@ def test_label_maps_are_those_of_the_test(tmp_path, acdc_weights, fill):
         source = read_scan(scan(scans / f"{name}.nii.gz", seed, shape, direction))
         prepared = prepare(source, PREPARATIONS["ACDC"])
         write_h5(
-            root / "data" / f"{name}.h5", prepared.image, np.zeros(shape, np.uint8),
+            root / "data" / f"{name}.h5",
+            prepared.image,
+            np.zeros(shape, np.uint8),
             attributes(prepared, PREPARATIONS["ACDC"]),
-        )  # fmt: skip
+        )
         names.append(name)
     (root / "test.list").write_text("\n".join(names))
     for flags in ((), ("--nms",)):

@@ -93,6 +93,9 @@ def test_tiles_tell_what_they_show():
     truth, pred = np.array([[1, 1, 0, 2]]), np.array([[1, 0, 1, 1]])
     tiles = draw_tiles(np.zeros((1, 4)), truth, pred, ("RV", "LV"))
     assert [text for text, _ in tiles.values()] == [
-        "image", "ground truth: RV, LV", "prediction: RV", "errors: 1 pixels missed, 1 added, 1 of a wrong class",
-    ]  # fmt: skip
+        "image",
+        "ground truth: RV, LV",
+        "prediction: RV",
+        "errors: 1 pixels missed, 1 added, 1 of a wrong class",
+    ]
     assert all(picture.shape == (3, 64, 256) for _, picture in tiles.values())

@@ -14,8 +14,13 @@ ACDC = DATASETS["ACDC"]
 @pytest.fixture
 def runs(tmp_path):
     """Runs of one stage on two datasets and of two stages, as their folders look."""
-    for place in ("LA/DuCiSC_8/seed_1", "ACDC/Ours_MT_5/seed_1", "ACDC/Ours_MT_5/seed_2",
-                  "ACDC/Ours_BCP_5/seed_1/pretrain", "ACDC/Ours_BCP_5/seed_1/self"):  # fmt: skip
+    for place in (
+        "LA/DuCiSC_8/seed_1",
+        "ACDC/Ours_MT_5/seed_1",
+        "ACDC/Ours_MT_5/seed_2",
+        "ACDC/Ours_BCP_5/seed_1/pretrain",
+        "ACDC/Ours_BCP_5/seed_1/self",
+    ):
         folder = tmp_path / place
         folder.mkdir(parents=True)
         dataset, method = place.split("/")[:2]
