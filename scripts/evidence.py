@@ -214,24 +214,38 @@ def read_record(path: Path) -> dict:
         raise InputError(f"{path}: not a record of --report ({error})") from error
 
 
+def device_kind(device: str) -> str:
+    """CPU or GPU, from a device as a run states it."""
+    return "CPU" if device.replace("device: ", "").startswith("CPU") else "GPU"
+
+
 def check(recorded: Mapping[str, dict], settings: Sequence[Setting]) -> Iterator[tuple[str, Optional[bool]]]:
     """For each test of these settings a line about its mean Dice against the record, and whether it is as expected.
 
-    Expected is the 95 % prediction interval of one more run, from the recorded seeds' mean and deviation (Student's t);
-    None where fewer than three seeds are recorded.
+    Expected is the 95 % prediction interval of one more run (Student's t) around the mean of the setting's seeds that
+    were recorded on the same kind of device, CPU or GPU; None where fewer than three were. Its deviation is that over
+    seeds, pooled over all settings: three seeds alone can agree by chance.
     """
+
+    def seeds(name: str, kind: str, device: str) -> list[float]:
+        found = (seed for seed in recorded.get(name, {}).values() if kind in seed)
+        return [100 * seed[kind]["dice"] for seed in found if device_kind(seed["device"]) == device]
+
     for setting in settings:
         for kind, tests in setting.tests.items():
-            known = [seed[kind]["dice"] * 100 for seed in recorded.get(setting.name, {}).values() if kind in seed]
             for run, test in zip(setting.runs, tests):
-                dice = test.summary["metrics"]["dice"]["mean"] * 100
+                device = device_kind(run.config["device"])
+                known = seeds(setting.name, kind, device)
+                dice = 100 * test.summary["metrics"]["dice"]["mean"]
                 line = f"{run.name} {kind}: Dice {dice:.2f}"
                 if len(known) < 3:
-                    yield f"{line}; {len(known)} seeds recorded, too few to compare with", None
+                    yield f"{line}; {len(known)} seeds recorded on a {device}, too few to compare with", None
                     continue
-                mean, deviation = np.mean(known), np.std(known, ddof=1)
-                reach = stats.t.ppf(0.975, len(known) - 1) * deviation * (1 + 1 / len(known)) ** 0.5
+                groups = [group for group in (seeds(name, kind, device) for name in recorded) if group]
+                freedom = sum(len(group) - 1 for group in groups)
+                deviation = (sum(np.var(group) * len(group) for group in groups) / freedom) ** 0.5
+                reach = stats.t.ppf(0.975, freedom) * deviation * (1 + 1 / len(known)) ** 0.5
                 place = "within" if min(known) <= dice <= max(known) else "outside"
                 line += f", {place} the range of {len(known)} recorded seeds, {min(known):.2f} to {max(known):.2f}"
-                line += f"; 95 % prediction interval {mean - reach:.2f} to {mean + reach:.2f}"
-                yield line, bool(abs(dice - mean) <= reach)
+                line += f"; 95 % prediction interval {np.mean(known) - reach:.2f} to {np.mean(known) + reach:.2f}"
+                yield line, bool(abs(dice - np.mean(known)) <= reach)

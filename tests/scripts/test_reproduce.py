@@ -521,7 +521,7 @@ def test_report_and_check(home, first_call, capsys, tmp_path, monkeypatch):
     (tmp_path / "two.json").write_text(json.dumps(record))
     (tmp_path / "two.md").write_text(page.replace("# two", "# By hand"))
     assert reproduce.main([*flags, "--report", str(tmp_path), "--check", str(tmp_path / "two.json")]) == 0
-    assert "2 seeds recorded, too few to compare with" in capsys.readouterr().out
+    assert re.search("2 seeds recorded on a [CG]PU, too few to compare with", capsys.readouterr().out)
     page, merged = (tmp_path / "two.md").read_text(), json.loads((tmp_path / "two.json").read_text())
     assert (
         "# By hand" in page
@@ -532,7 +532,8 @@ def test_report_and_check(home, first_call, capsys, tmp_path, monkeypatch):
     assert seeds["7"] == earlier and seeds["1337"] == seed  # what is at hand replaces what was recorded
     dice = seed["best"]["dice"]
     for values, code in (((dice - 0.01, dice, dice + 0.01), 0), ((dice + 0.1, dice + 0.11, dice + 0.12), 1)):
-        several = {str(n): {"best": {"dice": value}} for n, value in enumerate(values)}
+        device = seed["device"]
+        several = {str(n): {"best": {"dice": value}, "device": device} for n, value in enumerate(values)}
         record["settings"]["Ours_MT_5"]["seeds"] = several
         (tmp_path / "three.json").write_text(json.dumps(record))
         assert reproduce.main([*flags, "--check", str(tmp_path / "three.json")]) == code
@@ -560,11 +561,21 @@ def with_root(jobs, home):
 def test_prediction_interval_by_hand():
     setting = SimpleNamespace(
         name="x",
-        runs=[SimpleNamespace(name="x seed_9")],
+        runs=[SimpleNamespace(name="x seed_9", config={"device": "device: CPU, threads: 1"})],
         tests={"last": [SimpleNamespace(summary={"metrics": {"dice": {"mean": 0.5}}})]},
     )
-    recorded = {"x": {str(n): {"last": {"dice": value}} for n, value in enumerate((0.60, 0.62, 0.64))}}
-    ((line, expected),) = evidence.check(recorded, [setting])
+
+    def record(values, device="CPU, threads: 2"):
+        return {str(n): {"last": {"dice": value}, "device": device} for n, value in enumerate(values)}
+
+    ((line, expected),) = evidence.check({"x": record((0.60, 0.62, 0.64))}, [setting])
     # t(0.975, 2) = 4.3027, deviation 2, sqrt(1 + 1/3) = 1.1547: 62 +- 9.94
     assert "prediction interval 52.06 to 71.94" in line and "outside the range of 3 recorded seeds" in line
     assert expected is False
+    # with y, whose deviation is 6: t(0.975, 4) = 2.7764, deviation sqrt((4 + 36) / 2) = 4.4721: 62 +- 14.34
+    both = {"x": record((0.60, 0.62, 0.64)), "y": record((0.30, 0.36, 0.42))}
+    ((line, expected),) = evidence.check(both, [setting])
+    assert "prediction interval 47.66 to 76.34" in line and expected is True
+    # seeds of another kind of device do not count
+    ((line, expected),) = evidence.check({"x": record((0.60, 0.62, 0.64), "NVIDIA H100 (cuda:0)")}, [setting])
+    assert "0 seeds recorded on a CPU, too few" in line and expected is None
