@@ -21,7 +21,7 @@ import tempfile
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple
+from typing import Callable, Iterator, NamedTuple, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # scripts run from anywhere
@@ -35,6 +35,7 @@ from torch.utils._pytree import tree_flatten
 import train_DuCiSC
 import train_Ours_BCP
 import train_Ours_MT
+from dataloaders.datasets import SliceDataset
 from dataloaders.reading import read_case
 from dataloaders.registry import get_dataset
 from dataloaders.sampler import TwoStreamBatches
@@ -53,7 +54,8 @@ from utils.pseudo_labels import largest_component
 from utils.runs.device import describe_device, pick_device, set_seed
 from utils.style_blending import draw_blend
 from utils.thresholds import ConfidenceThresholds
-from utils.training.loop import make_loader
+from utils.training.loop import make_loader, student_and_teacher
+from utils.training.speed import compiled, make_sgd, resolve_speed
 
 
 def seconds(function: Callable) -> float:
@@ -90,6 +92,21 @@ def bumpy(mask: np.ndarray, seed: int) -> np.ndarray:
     return ndimage.gaussian_filter(mask.astype(float), 1.5) + 0.15 * noise / noise.std() > 0.5
 
 
+def plain_batch(data: SliceDataset, indices: Sequence[int], size: Sequence[int]) -> Callable:
+    """A function that makes data[(0, indices)] slice by slice: weak images, labels and strong images."""
+    slices = [
+        [values[data.starts[i] : data.starts[i + 1]].view(data.shapes[i]).cpu().numpy() for i in indices]
+        for values in (data.images, data.labels)
+    ]
+
+    def one_by_one():
+        rngs = (generator(data.seed, "augmentation", 0, place) for place in range(len(indices)))
+        views = [plain.plain_views(*pair, rng, size) for *pair, rng in zip(*slices, rngs)]
+        return [np.stack(arrays) for arrays in zip(*views)]
+
+    return one_by_one
+
+
 def augmentation(args, device) -> None:
     """Weak and strong view of image and label: slice by slice on one core, batches of 24 on a GPU."""
     size, count = (256, 256), 96
@@ -97,16 +114,7 @@ def augmentation(args, device) -> None:
         data = loaded.train
     data.to(device)
     indices = np.linspace(0, len(data) - 1, count).astype(int).tolist()
-    slices = [
-        [values[data.starts[i] : data.starts[i + 1]].view(data.shapes[i]).cpu().numpy() for i in indices]
-        for values in (data.images, data.labels)
-    ]
-
-    def one_by_one():
-        rngs = (generator(data.seed, "augmentation", 0, place) for place in range(count))
-        views = [plain.plain_views(*pair, rng, size) for *pair, rng in zip(*slices, rngs)]
-        return [np.stack(arrays) for arrays in zip(*views)]
-
+    one_by_one = plain_batch(data, indices, size)
     theirs, batch = one_by_one(), data[(0, indices)]
     mine = [batch[name].cpu().numpy().reshape(theirs[0].shape) for name in ("image_w", "label", "image_s")]
     exact = all(np.array_equal(a, b) for a, b in zip(theirs[:2], mine[:2]))
@@ -306,6 +314,50 @@ def steps(args, device) -> None:
         print(f"    with losses {losses:.2f}, a whole step {whole:.2f} of the networks' passes alone")
 
 
+def end_to_end(args, device) -> None:
+    """A step of Ours (MT), its slices included: the plain one in float32, ours in float32 and ours with --fast."""
+    half, functions = args.batch_size // 2, {}
+    flags = ("--patch_size", *map(str, args.patch_size), "--labeled_cases", "2")
+    with acdc_data(args, *flags) as data:
+        indices = np.linspace(0, len(data.train) - 1, args.batch_size).astype(int).tolist()
+    slice_by_slice = plain_batch(data.train, indices, args.patch_size)
+    draws = [draw.to(device) for draw in draw_blend(np.random.default_rng(0), half, args.batch_size)]
+
+    def make(slices: Callable, objective: Callable, memory: Callable, update: Callable, *speed: str) -> Callable:
+        run = train_Ours_MT.parse_args([*flags, *speed])
+        resolve_speed(run, device)
+        student, teacher = student_and_teacher(data, run, device)
+        optimizer, memories = make_sgd(student, run), [memory(4) for _ in range(2)]
+        losses = compiled(objective, run, device)
+
+        def step():
+            image_w, label, image_s = (torch.as_tensor(values).to(device) for values in slices())
+            views = [image.view(-1, 1, *args.patch_size) for image in (image_w, image_s)]
+            given = *views, label.view(-1, *args.patch_size)[:half].long(), *draws, 0.5
+            loss = losses(student, teacher, *memories, *given)
+            optimizer.zero_grad()
+            (loss[0] if isinstance(loss, tuple) else loss).backward()
+            optimizer.step()
+            update(teacher, student, 0.99)
+
+        return step
+
+    def batch():
+        made = data.train[(0, indices)]
+        return made["image_w"], made["label"], made["image_s"]
+
+    own = batch, train_Ours_MT.compute_losses, lambda classes: PrototypeMemory(classes).to(device), update_parameters
+    functions["plain"] = make(slice_by_slice, plain.plain_mt, plain.PlainMemory, plain.plain_ema)
+    functions["ours"] = make(*own)
+    if device.type == "cuda":
+        data.train.to(device)
+    functions["ours, --fast"] = make(*own, "--fast")
+    print(f"a step of Ours (MT) with its slices, batch {args.batch_size}, {args.patch_size}:")
+    rounds = np.array([[seconds(function) for function in functions.values()] for _ in range(args.repeats + 1)])[1:]
+    for name, times in zip(functions, rounds.T):
+        print(f"  {name}: {1e3 * np.median(times):.0f} ms, plain / this {np.median(rounds[:, 0] / times):.2f}")
+
+
 def component(args, device) -> None:
     """Largest components of 12 slices of 256x256 with 9 classes next to the plain loop's."""
     rng = np.random.default_rng(0)
@@ -397,7 +449,7 @@ def top(args, device) -> None:
         print(f"{name}: " + ", ".join(f"{key} {times[key] / total:.1%}" for key in first), flush=True)
 
 
-ALL = (augmentation, metrics, validation, component, steps, windows, memory, loader, top)
+ALL = (augmentation, metrics, validation, component, steps, end_to_end, windows, memory, loader, top)
 PARTS = {part.__name__: part for part in ALL}
 
 
