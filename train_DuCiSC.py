@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """DuCiSC: dual cross-image semantic consistency with self-aware pseudo labels.
 
-Paper: IEEE TMI 2025, arXiv 2507.21440. What is computed, number by number: docs/METHODS.md section 4.
+Paper: IEEE TMI 2025, arXiv 2507.21440. Definitions: docs/METHODS.md section 4.
 
     export DATASET_HOME=/data                                          # holds LA/, Pancreas/, ACDC/
     python train_DuCiSC.py --name LA --labelnum 8 --gpu 0              # 8 of 80 scans labelled, the paper's setting

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """SPC on bidirectional copy-paste, "Ours (BCP)": pre-training on pasted labelled images, then self-training.
 
-Papers: arXiv 2507.20729 (SPC), arXiv 2305.00673 (BCP). Number by number: docs/METHODS.md sections 1 and 3.
+Papers: arXiv 2507.20729 (SPC), arXiv 2305.00673 (BCP). Definitions: docs/METHODS.md sections 1 and 3.
 
     export DATASET_HOME=/data                                              # holds ACDC/
     python train_Ours_BCP.py --name ACDC --labelnum 10                     # both stages, 7 of 70 patients labelled

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """SPC with a mean teacher, "Ours (MT)": style-aware blending and prototype-based cross-contrast consistency.
 
-Paper: arXiv 2507.20729. What is computed, number by number: docs/METHODS.md sections 1 and 2.
+Paper: arXiv 2507.20729. Definitions: docs/METHODS.md sections 1 and 2.
 
     export DATASET_HOME=/data                                             # holds ACDC/
     python train_Ours_MT.py --name ACDC --labelnum 5                      # 3 of 70 patients labelled

@@ -9,7 +9,7 @@
     python scripts/reproduce.py spc-acdc --smoke                        # every row at a tiny size, on phantoms
     python scripts/reproduce.py acdc-small --seeds 3 --report results   # real ACDC at a size that a CPU can train
     python scripts/reproduce.py acdc-small --only Ours_MT_5 --check results/acdc_small.json   # after a change
-    python scripts/reproduce.py --verify runs/ACDC/Ours_MT_5/seed_1337  # is the table what these weights give?
+    python scripts/reproduce.py --verify runs/ACDC/Ours_MT_5/seed_1337  # verify the table
 
 Each row is the train script's own command, then the test script's; the rows are declared in scripts/rows.py. What is
 done is read from the runs' folders, so rerun the same command to resume after an interruption. Exit code 1 if a

@@ -104,7 +104,7 @@ def number_or_whole(number):
 positive, not_negative = whole(1), whole(0)
 seed_number = whole(0, 2**32 - 1)  # what NumPy takes
 worker_count = whole(0, 512)
-array_size = whole(1, 2**16)  # of a batch, a side, a ring; larger ones are slips that no memory could hold
+array_size = whole(1, 2**16)  # of a batch, a side, a ring; larger values are typos that no memory could hold
 positive_number = checked(float, lambda value: 0 < value < math.inf, "a number above 0")
 voxel_size = checked(float, lambda value: 1e-3 <= value <= 1e3, "a size in mm from 0.001 to 1000")
 loss_weight = checked(float, lambda value: 0 <= value < math.inf, "a number of at least 0")

@@ -1,4 +1,4 @@
-"""Two preparations of the same case held against each other."""
+"""Compares two preparations of the same case."""
 
 from __future__ import annotations
 
