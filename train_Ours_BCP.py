@@ -33,7 +33,7 @@ from utils.labels import hard_label
 from utils.losses import dice_loss, mixed_loss
 from utils.prototype_memory import add_contrast_flags, cross_contrast, make_memories
 from utils.pseudo_labels import largest_component
-from utils.ramps import add_ema_flag, add_ramp_flags, consistency_ramp
+from utils.ramps import add_ema_flag, add_ramp_flags, consistency_ramp, late_ramp
 from utils.runs.device import set_seed
 from utils.runs.folder import run_path
 from utils.runs.stopping import stoppable
@@ -184,7 +184,8 @@ def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> int
         if complete and "opt" in weights.meta:
             optimizer.load_state_dict(weights.meta["opt"])
             loaded += ", with the optimiser's state"
-    memories = make_memories(student, data.info.num_classes, args) if stage == "self" else []
+    # before pre-training too: a network without a projection head is refused at once
+    memories = make_memories(student, data.info.num_classes, args) if args.stage != "pretrain" else []
     losses, pretrain_losses = (compiled(f, args, device) for f in (compute_losses, compute_pretrain_losses))
 
     def objective(batch, step):
@@ -204,9 +205,11 @@ def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> int
 
     method = Method(
         METHOD, student, optimizer, objective, unlabelled_bs=num_images - args.labeled_bs,
-        keep_optimizer=stage == "pretrain", greeting=loaded and f"self-training starts from {loaded}",
+        keep_optimizer=stage == "pretrain",
     )  # fmt: skip
     if stage == "self":
+        late = late_ramp(args.consistency_rampup, args.max_iterations) if uses_strong else ""
+        method.greetings = [f"self-training starts from {loaded}", late]
         method.after_step = lambda step: update_state(teacher, student, args.ema_decay)
         method.state = {"teacher": teacher, "memory_w": memories[0], "memory_s": memories[1]}
     return fit(method, data, args, run_path(args, METHOD) / stage)

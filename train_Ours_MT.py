@@ -27,7 +27,7 @@ from utils.ema import update_parameters
 from utils.labels import hard_label
 from utils.losses import dice_loss
 from utils.prototype_memory import add_contrast_flags, cross_contrast, make_memories
-from utils.ramps import add_ema_flag, add_ramp_flags, consistency_ramp, ema_alpha
+from utils.ramps import add_ema_flag, add_ramp_flags, consistency_ramp, ema_alpha, late_ramp
 from utils.runs.stopping import stoppable
 from utils.style_blending import add_blend_flag, blend_of_step, blend_styles
 from utils.training.flags import add_data_flags, add_run_flags, add_training_flags, parse, preset_help
@@ -136,6 +136,7 @@ def main(argv=None):
         METHOD, student, make_sgd(student, args), objective, unlabelled_bs=num_images - args.labeled_bs,
         after_step=lambda step: update_parameters(teacher, student, ema_alpha(step, args.ema_decay)),
         state={"teacher": teacher, "memory_w": memory_w, "memory_s": memory_s},
+        greetings=[late_ramp(args.consistency_rampup, args.max_iterations)] if num_l < num_images else [],
     )  # fmt: skip
     return fit(method, data, args)
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Iterable, Optional, Sequence
 
 from dataloaders.custom_datasets import DESCRIPTION, OwnDataset, read_own_dataset
 from dataloaders.files import InputError
@@ -125,6 +126,13 @@ ALIASES = {"Nurves": "IAN"}
 PREPARATIONS = {name: info.preparation for name, info in DATASETS.items() if info.preparation}
 
 
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+    """A question in brackets for a name that is close to a known one, otherwise ""."""
+    lower = {name.lower(): name for name in known}
+    close = get_close_matches(text.lower(), lower, n=1)
+    return f" (did you mean {lower[close[0]]}?)" if close else ""
+
+
 def get_dataset(name: str, root_path: Optional[str] = None) -> DatasetInfo:
     """The dataset called `name`: of the table, else the one that a dataset.json in its folder describes.
 
@@ -138,7 +146,8 @@ def get_dataset(name: str, root_path: Optional[str] = None) -> DatasetInfo:
     if folder is None or not (folder / DESCRIPTION).is_file():
         place = "with $DATASET_HOME set" if folder is None else f"there is no {folder / DESCRIPTION}"
         raise InputError(
-            f"unknown dataset '{name}': choose one of {', '.join(DATASETS)}; or prepare a custom one with "
+            f"unknown dataset '{name}'{did_you_mean(name, DATASETS)}: choose one of {', '.join(DATASETS)}; or prepare "
+            "a custom one with "
             f"scripts/prepare.py --name Custom ({place})"
         )
     own = read_own_dataset(folder / DESCRIPTION)
@@ -174,6 +183,9 @@ def find_root(info: DatasetInfo, root_path: Optional[str] = None) -> Path:
     if root_path is not None:
         if not Path(root_path).is_dir():
             raise InputError(f"--root_path {root_path}: no such folder")
+        inside = [folder for folder in info.folders if (Path(root_path) / folder).is_dir()]
+        if inside and not _has_lists(info, Path(root_path)):
+            raise InputError(f"--root_path {root_path}: not the dataset's folder itself, use {root_path}/{inside[0]}")
         return Path(root_path)
     home = os.environ.get("DATASET_HOME")
     if not home:
@@ -184,10 +196,16 @@ def find_root(info: DatasetInfo, root_path: Optional[str] = None) -> Path:
     for folder in info.folders:
         if (Path(home) / folder).is_dir():
             return Path(home) / folder
+    if _has_lists(info, Path(home)):
+        raise InputError(f"DATASET_HOME={home} is a dataset's own folder: export DATASET_HOME={Path(home).parent}")
     raise InputError(
         f"DATASET_HOME={home} has no folder {' or '.join(info.folders)}: correct it, "
         "or name the dataset's folder with --root_path"
     )
+
+
+def _has_lists(info: DatasetInfo, folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (*info.train_lists, *info.val_lists, *info.test_lists))
 
 
 def case_of(entry: str) -> str:
@@ -215,7 +233,7 @@ def labelled_cases(
     """
     cases = list(dict.fromkeys(case_of(entry) for entry in entries))
     if labeled_cases is not None:
-        flag, rule, wanted = f"--labeled_cases {labeled_cases}", "no published protocol", labeled_cases
+        flag, rule, wanted = f"--labeled_cases {labeled_cases}", f"--labeled_cases {labeled_cases}", labeled_cases
     elif labelnum in info.protocols:
         flag, rule, wanted = (
             f"--labelnum {labelnum}",

@@ -189,11 +189,12 @@ def _selection(args, info: DatasetInfo, root: Path, entries: Sequence[str], labe
     if args.protocol == "paper":
         test_list = require_list(info, root, "test", args.test_list)
         volumes = open_volumes(info, root, test_list)
+        released = ", as in the released programs" if info.name in DATASETS else ""
         rule = (
-            f"mean Dice on the TEST list {test_list.name} ({len(volumes)} volumes): {info.name} has no validation list"
+            f"mean Dice on the TEST list {test_list.name} ({len(volumes)} volumes){released}: {info.name} has no "
+            "validation list; --protocol holdout selects on training cases"
         )
-        released = " and the released programs select so" if info.name in DATASETS else ""
-        return volumes, rule + released + "; --protocol holdout selects on training cases", set()
+        return volumes, rule, set()
     if args.protocol == "last":
         return VolumeDataset(info, [], []), f"{NOT_CHOSEN} (--protocol last)", set()
     spare = [case for case in dict.fromkeys(map(case_of, entries)) if case not in labelled]

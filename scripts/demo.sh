@@ -38,7 +38,7 @@ else
         "$PYTHON" scripts/make_phantom.py --name ACDC --out demo/phantoms --train 16 --val 3 --test 8 --shape 8 96 96
 fi
 
-# The ramp reaches full weight after a third of the run: R counts steps of 150 iterations.
+# The ramp reaches full weight after a third of the run, rounded up to a multiple of 150 iterations.
 ramp=$(((iterations + 449) / 450))
 interval=$((iterations / 4))
 small=(--patch_size 64 64 --batch_size 8 --labeled_bs 4 --max_iterations "$iterations" --val_interval "$interval"
@@ -50,4 +50,5 @@ if [ -n "$all" ]; then
     "$PYTHON" train_DuCiSC.py "${data[@]}" "${small[@]}" --warmup_iterations "$((iterations / 2))" --val_start 1
 fi
 "$PYTHON" test_2d.py --name "$name" --output_dir "$runs/$name" --figures
+echo "this environment for other commands: export PATH=$(dirname "$PYTHON"):\$PATH"
 echo "done in $((SECONDS - started)) s; open $runs/$name/Ours_MT_*/seed_$seed/report.html"

@@ -34,7 +34,8 @@ fi
 for requirements in requirements.txt ${test_tools:+tests/requirements.txt}; do
     stamp=$environment/.spc-ducisc-$(cksum <"$requirements" | cut -d' ' -f1)
     [ ! -e "$stamp" ] || continue
-    echo "installing $requirements into $environment (PyTorch's default build takes about 6 GB) ..."
+    case $requirements in tests/*) size= ;; *) size=" (PyTorch's default build takes about 6 GB)" ;; esac
+    echo "installing $requirements into $environment$size ..."
     started=$SECONDS
     "$PYTHON" -m pip install --quiet -r "$requirements" ||
         { echo "error: pip could not install $requirements; PYTHON=/path/python3 names an interpreter that has it" >&2; exit 2; }

@@ -410,7 +410,7 @@ def main(argv=None):
         print(f"scans in {make_scans(args.name, args.out, **cases)}/: images, labels, {DESCRIPTION}")
         return 0
     root = make_phantom(args.name, args.out, args.layout, **cases)
-    print(f"phantom of {args.name} in {root}: export DATASET_HOME={args.out}")
+    print(f"phantom of {args.name} in {root}; to use it: export DATASET_HOME={args.out}")
     return 0
 
 

@@ -140,7 +140,7 @@ def is_done(job: Job) -> bool:
             old, new = json.loads(value), json.loads(job.preparation.to_json())
             how = f" ({', '.join(name for name in new if old.get(name) != new[name])})"
         raise InputError(
-            f"{path}: exists but was made with a different {key}{how}; name another --out or move {job.root} away"
+            f"{path}: exists but was made with a different {key}{how}; use another --out or move {job.root} away"
         )
     return same_content and all(target(job, index).exists() for index in range(slices_of(job)))
 

@@ -203,9 +203,12 @@ def dry_run(jobs: list[Job]) -> int:
             print(f"python {shlex.join(command)}")
         unknown += hours is None
         total += hours or 0.0
-    print(f"# {len(jobs)} rows and seeds, one after the other: {total:.2f} h of training left where it was measured")
+    if unknown < len(jobs):
+        print(f"# {len(jobs) - unknown} rows and seeds, one after the other: {total:.2f} h of training left")
     if unknown:
-        print(f"# not measured: {unknown} of them, no run below {jobs[0].output_dir} had this work on this device")
+        print(
+            f"# {unknown} rows and seeds not measured: no run below {jobs[0].output_dir} had this work on this device"
+        )
     print(f"# {device}")
     return 0
 

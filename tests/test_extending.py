@@ -60,7 +60,7 @@ def run(extended, command, where=None):
     "script, message",
     [
         ("train_Ours_MT.py", "--net tiny: no proj_head in this network, .* --preset no-contrast"),
-        ("train_DuCiSC.py", "--net tiny .* logits at 1 scales, not 4; --preset supervised takes any number"),
+        ("train_DuCiSC.py", "--net tiny .* scales of its logits is 1, not 4; --preset supervised takes any number"),
     ],
 )
 def test_a_network_without_what_the_method_needs_ends_in_one_line(extended, script, message):
@@ -69,11 +69,12 @@ def test_a_network_without_what_the_method_needs_ends_in_one_line(extended, scri
 
 
 def test_a_network_and_a_metric_from_training_to_table_and_prediction(extended):
-    code, out = run(extended, f"train_Ours_MT.py {TINY} --net tiny --preset no-contrast")
+    code, out = run(extended, f"train_Ours_MT.py {TINY} --net tiny --preset no-contrast --exp tiny")
     assert code == 0, out
-    code, out = run(extended, "test_2d.py --name ACDC --output_dir runs/ACDC/Ours_MT_2cases_no-contrast")
+    code, out = run(extended, "test_2d.py --name ACDC --output_dir runs/ACDC/Ours_MT_2cases_tiny")
     assert code == 0 and "Sensitivity %" in out, out
-    weights = "runs/ACDC/Ours_MT_2cases_no-contrast/seed_1337/best.pth"
+    assert "preset no-contrast, network tiny, 2 labelled cases" in out, out
+    weights = "runs/ACDC/Ours_MT_2cases_tiny/seed_1337/best.pth"
     code, out = run(extended, f"test_2d.py --weights {weights} --predict scans/images --out masks")
     assert code == 0 and "scans predicted" in out, out
 

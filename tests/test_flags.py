@@ -217,7 +217,7 @@ WRONG = [
     ("scripts.reproduce", "spc-acdc --output_dir {file}", "--output_dir: {file} is a file, name a folder"),
     ("scripts.reproduce", "spc-mnist", "no target spc-mnist"),
     # flags that contradict each other
-    (MT, "--labelnum 10 --labeled_cases 4", "--labelnum: --labeled_cases says which cases are labelled; leave it out"),
+    (MT, "--labelnum 10 --labeled_cases 4", "--labeled_cases says which cases are labelled; leave --labelnum out"),
     (MT, "--labeled_cases 4 --labelnum 5", "--labelnum: --labeled_cases says"),  # the default, but typed
     (MT, "--holdout_cases 2", "--holdout_cases: only --protocol holdout takes cases out of training"),
     (MT, "--preset baseline --blend beta", "--preset baseline sets --blend off, not beta: leave one out"),

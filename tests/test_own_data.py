@@ -131,7 +131,7 @@ def test_all_for_training_keeps_the_last_weights_and_has_no_test(example, tmp_pa
     own[3] = example[0] / "own/MyACDC"
     assert call("test_2d", *own, "--figures") == 0
     table = capsys.readouterr().out
-    assert "best: not chosen: no validation was run, these are the last weights" in table and "chosen by" not in table
+    assert "best: not chosen, a copy of the last weights: no validation was run" in table and "chosen by" not in table
     assert call(make_tables, tmp_path / "runs", "--format", "markdown", "--out", tmp_path / "table") == 0
     assert "chosen by" not in (tmp_path / "table").read_text()
 

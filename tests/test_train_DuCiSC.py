@@ -71,7 +71,7 @@ def test_records_thresholds_and_the_rule_of_selection(whole_run):
     )
     log = (run / "log.txt").read_text()
     assert "mean Dice on the TEST list test.list (2 volumes)" in log and "only its first 1" in log
-    assert "labelled: 2 cases (no published protocol) (33.3%)" in log
+    assert "labelled: 2 cases (--labeled_cases 2) (33.3%)" in log
 
 
 def test_weights_say_how_a_scan_is_prepared_and_cut(whole_run):
@@ -236,7 +236,7 @@ def test_published_and_neighbours_rows(whole_run, home, tmp_path, capsys):
     assert test_3d.main(["--name", "LA", "--output_dir", str(runs), "--stride", "16", "16"]) == 0
     out = capsys.readouterr().out
     assert (
-        "not published here: DuCiSC_8" in out
+        "no published value for DuCiSC_8" in out
         and "published: UA-MT, 8" in out
         and "84.25" in out
         and "published: MC-Net+, 8" in out

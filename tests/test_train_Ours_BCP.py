@@ -164,6 +164,13 @@ def test_batches_that_cannot_be_paired_are_refused(home, tmp_path, capsys):
         assert "copy-paste pairs quarters of the batch" in capsys.readouterr().err
 
 
+def test_a_network_without_a_head_is_refused_before_pre_training(home, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*SMALL, "--output_dir", str(tmp_path), "--net", "unet"])
+    assert stop.value.code == 2 and "--net unet: no proj_head in this network" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_configuration_is_refused_by_name(whole_run, home, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*SMALL, "--output_dir", str(whole_run), "--u_weight", "0.5"])

@@ -72,7 +72,7 @@ def test_the_folder_is_the_contract(whole_run):
         "last.pth",
     }
     assert stdout == (run / "log.txt").read_text()
-    assert "labelled: 2 cases (no published protocol), 40 slices (33.3%): patient001, patient002" in stdout
+    assert "labelled: 2 cases (--labeled_cases 2), 40 slices (33.3%): patient001, patient002" in stdout
     assert "terms: loss/total, loss/supervised" in stdout and "finished: 24 iterations, best validation Dice" in stdout
     size = sum(path.stat().st_size for path in run.iterdir())
     assert stdout.endswith(f"weights in {run} ({size / 1e6:.1f} MB)\n")
@@ -299,7 +299,11 @@ def test_longer_run_goes_on_and_a_finished_one_says_so(home, tmp_path, capsys, a
     train(tmp_path, "--max_iterations", "4")
     said = capsys.readouterr().out
     assert "WARNING: no validation in 4 iterations, the first would come at 8 (--val_interval 8)" in said
-    assert "no validation was run: best.pth is a copy of the last weights" in said and "NO CUDA DEVICE IS USED" in said
+    assert "WARNING: the unlabelled terms reach only 0.7% of their weight" in said
+    assert (
+        "no validation was run: best.pth is a copy of the last weights" in said
+        and "WARNING: no CUDA device is used" in said
+    )
     assert_same_state(weights(folder(tmp_path) / "best.pth"), weights(folder(tmp_path) / "last.pth"))
     before = (folder(tmp_path) / "last.pth").read_bytes()
     (folder(tmp_path) / "best.pth").unlink()  # as a kill before it was written leaves it

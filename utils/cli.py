@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Callable, NoReturn, Optional, Sequence
 
 from dataloaders.files import InputError
-from dataloaders.registry import ALIASES, DATASETS, DatasetInfo, get_dataset
+from dataloaders.registry import ALIASES, DATASETS, DatasetInfo, did_you_mean, get_dataset
 from utils.runs.lock import release
 
 
@@ -37,6 +37,9 @@ class Parser(argparse.ArgumentParser):
         return {name: value for name, value in values.items() if value is not unset}
 
     def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: (--\w+)", message)
+        if unknown:
+            message += did_you_mean(unknown.group(1), self._option_string_actions)
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
 

@@ -19,6 +19,18 @@ def consistency_ramp(step: int, rampup: float = 200) -> float:
     return math.exp(-5 * phase * phase)
 
 
+def late_ramp(rampup: float, iterations: int) -> str:
+    """A warning for the log where the ramp stays below one half in this run, otherwise ""."""
+    reached = consistency_ramp(iterations - 1, rampup)
+    if reached >= 0.5:
+        return ""
+    return (
+        f"WARNING: the unlabelled terms reach only {reached:.1%} of their weight by the end of this run (all of it at "
+        f"iteration {150 * math.ceil(rampup)}). The ramp moves every 150 iterations: shorten it with --ramp_until, or "
+        "switch it off with --consistency_rampup 0"
+    )
+
+
 def add_ramp_flags(group: argparse._ArgumentGroup) -> None:
     """--consistency_rampup and, in other units, --ramp_until; a run records consistency_rampup alone."""
     either = group.add_mutually_exclusive_group()
@@ -37,8 +49,8 @@ def add_ramp_flags(group: argparse._ArgumentGroup) -> None:
         dest="consistency_rampup",
         default=argparse.SUPPRESS,
         metavar="ITERATION",
-        help="the length of the ramp in iterations, instead of --consistency_rampup: R = ITERATION / 150 (default: not "
-        "used)",
+        help="the length of the ramp in iterations, instead of --consistency_rampup: R = ITERATION / 150; full weight "
+        "is reached at the next multiple of 150 (default: not used)",
     )
 
 

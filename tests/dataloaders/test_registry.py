@@ -83,6 +83,19 @@ def test_find_root_and_its_errors(tmp_path, monkeypatch):
     assert find_root(DATASETS["ACDC"], str(tmp_path)) == tmp_path
     with pytest.raises(InputError, match="--root_path .*nowhere: no such folder"):
         find_root(DATASETS["ACDC"], str(tmp_path / "nowhere"))
+    for place in (tmp_path / "Synapse_TransUNet", tmp_path):
+        (place / "test.list").touch()
+        with pytest.raises(
+            InputError, match=f"DATASET_HOME={place} is a dataset's own folder: export .*{place.parent}$"
+        ):
+            monkeypatch.setenv("DATASET_HOME", str(place))
+            find_root(DATASETS["ACDC"])
+    assert find_root(DATASETS["Synapse"], str(tmp_path)) == tmp_path  # it has lists itself
+    (tmp_path / "test.list").unlink()
+    with pytest.raises(InputError, match="not the dataset's folder itself, use .*/Synapse_TransUNet$"):
+        find_root(DATASETS["Synapse"], str(tmp_path))
     assert get_dataset("Nurves").name == "IAN"
+    with pytest.raises(InputError, match=r"unknown dataset 'adcd' \(did you mean ACDC\?\): choose"):
+        get_dataset("adcd")
     with pytest.raises(InputError, match="unknown dataset 'MNMs': choose one of ACDC, Synapse, LA, Pancreas, IAN"):
         get_dataset("MNMs")

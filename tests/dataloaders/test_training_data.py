@@ -30,7 +30,7 @@ def test_labelled_and_unlabelled_slices(phantoms):
     assert data.selection_rule == "mean Dice on val.list (4 volumes)"
     text = "\n".join(data.summary)
     assert "6 cases, 120 slices (the published list has 1312 slices)" in text
-    assert "2 cases (no published protocol), 40 slices (33.3%): patient001, patient002" in text
+    assert "2 cases (--labeled_cases 2), 40 slices (33.3%): patient001, patient002" in text
     assert "WARNING" not in text
 
 

@@ -153,7 +153,7 @@ def test_synapse_orientation_is_a_flag_and_stated(tmp_path, lists, capsys):
     assert set(np.unique(label)) == set(range(9))
     capsys.readouterr()
     assert run("Synapse", source, tmp_path / "xy", "--slice_axes", "yx") == 2  # would leave both in one folder
-    assert "exists but was made with a different preparation (axes); name another --out" in capsys.readouterr().err
+    assert "exists but was made with a different preparation (axes); use another --out" in capsys.readouterr().err
     assert run("ACDC", source, tmp_path / "xy", "--slice_axes", "yx") == 2
 
 

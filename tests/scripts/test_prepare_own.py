@@ -98,7 +98,7 @@ def test_the_same_command_goes_on_and_a_changed_description_does_not(tmp_path, s
     describe(source, intensity=[0, 400])
     assert run(source, tmp_path) == 2 and contents(tmp_path / "Mine") == first
     assert (
-        "exists but was made with a different preparation (min_max, window); name another --out"
+        "exists but was made with a different preparation (min_max, window); use another --out"
         in capsys.readouterr().err
     )
     describe(source, patch_size=[32, 32])  # the arrays are the same

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from dataloaders.files import InputError
-from utils.cli import new_file, new_folder, one_line_errors
+from utils.cli import Parser, new_file, new_folder, one_line_errors
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,15 @@ def test_an_end_is_one_line(capsys, error, code, line):
     with pytest.raises(SystemExit) as stop:
         one_line_errors(main)()
     assert stop.value.code == code and capsys.readouterr().err == line
+
+
+def test_a_misspelt_flag_names_the_right_one(capsys):
+    parser = Parser()
+    parser.add_argument("--max_iterations")
+    for flag, end in (("--max_iteration", " (did you mean --max_iterations?)\n"), ("--zzz", "--zzz 2\n")):
+        with pytest.raises(SystemExit) as stop:
+            parser.parse_args([flag, "2"])
+        assert stop.value.code == 2 and capsys.readouterr().err.endswith(end)
 
 
 def test_other_errors_keep_their_traceback():

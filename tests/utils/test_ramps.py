@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from utils.ramps import consistency_ramp, ema_alpha
+from utils.ramps import consistency_ramp, ema_alpha, late_ramp
 
 
 @pytest.mark.parametrize("name", ["ramp", "ramp_more"])
@@ -34,3 +34,17 @@ def test_integer_division_and_ends():
     assert consistency_ramp(149, 2) == consistency_ramp(0, 2) < consistency_ramp(150, 2)
     assert consistency_ramp(300, 2) == 1.0
     assert consistency_ramp(0, 0) == 1.0
+
+
+@pytest.mark.parametrize("rampup, iterations", [(200, 30000), (7, 3000), (0, 20), (1, 160), (0.44, 200)])
+def test_a_ramp_that_the_run_reaches_is_not_warned_of(rampup, iterations):
+    assert late_ramp(rampup, iterations) == ""
+
+
+@pytest.mark.parametrize(
+    "rampup, iterations, reached, full",
+    [(200, 3000, "1.7%", 30000), (20 / 150, 60, "0.7%", 150), (1, 150, "0.7%", 150)],
+)
+def test_a_ramp_that_ends_after_the_run_is_warned_of(rampup, iterations, reached, full):
+    said = late_ramp(rampup, iterations)
+    assert f"reach only {reached} of their weight by the end of this run (all of it at iteration {full})" in said

@@ -128,7 +128,7 @@ def predict_file(model: Model, folder: PredictionFolder, name: str, path: Path, 
     """Predict one scan, write what belongs to it and return the line that says so."""
     start, content = time.perf_counter(), scan_hash(path)
     if folder.has(name, path, content):
-        return f"{path}: there already, {folder.target(name)}"
+        return f"{path}: skipped, exists: {folder.target(name)}"
     scan = read_scan(path)
     if scan.geometry.tilted:
         print(
@@ -220,7 +220,7 @@ class PredictionFolder:
         differing = [key for key, value in self.about["decides"].items() if stored.get(key) != value]
         if differing:
             what = ", ".join(DECIDES.get(key, key) for key in differing)
-            raise InputError(f"--out {self.path}: holds predictions with other {what}; name another --out")
+            raise InputError(f"--out {self.path}: holds predictions with other {what}; use another --out")
         if (self.path / "volumes.csv").exists():
             with open(self.path / "volumes.csv", newline="") as file:
                 self.rows = {scan_name(Path(row[0])): row for row in list(csv.reader(file))[1:] if row}
@@ -233,7 +233,7 @@ class PredictionFolder:
         """Whether this scan, with this SHA-256, was predicted; raises InputError where one of another place was."""
         row = self.rows.get(name)
         if row and row[0] != os.path.abspath(path):
-            raise InputError(f"{path}: {self.target(name)} exists already, for {row[0]}; name another --out")
+            raise InputError(f"{path}: {self.target(name)} exists already, for {row[0]}; use another --out")
         return bool(row) and row[-1] == content and self.target(name).exists()
 
     def add(self, name: str, scan: Scan, content: str, prediction: Prediction, volumes: Sequence[float]) -> None:

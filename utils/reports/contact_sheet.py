@@ -13,7 +13,7 @@ SIDE = 160  # pixels of a thumbnail's longer side
 MAX_BYTES = 10_000_000  # of thumbnails; a third more in the page, which stays below 15 MB
 COUNTED = (
     "Click a picture to enlarge it. Slices of volumes are counted from 1, as in ITK-SNAP; 3D Slicer and array indices "
-    "count from 0. Slices stored as files are called as their files are."
+    "count from 0. Slices that are files of their own have the files' names."
 )
 
 

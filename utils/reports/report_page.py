@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Iterator, Mapping, Optional, Sequence
 
 from dataloaders.files import InputError, write_text
+from utils.evaluation.metrics import HD95
 from utils.pictures import ERRORS, class_colour, encode
 from utils.reports.figures import (
     draw_boxes,
@@ -22,8 +23,17 @@ from utils.reports.figures import (
     save_strips,
 )
 from utils.reports.pages import Html, folded, image, join, legend, listing, page, table, tag
-from utils.reports.results import footnotes, published_row, published_rows, read_results, table_header, table_row
-from utils.reports.runs import Run, describe_run
+from utils.reports.results import (
+    ALL_COLUMNS,
+    footnotes,
+    published_notes,
+    published_part,
+    published_rows,
+    read_results,
+    table_header,
+    table_row,
+)
+from utils.reports.runs import Run, describe_run, size_notes
 from utils.reports.settings import Setting
 from utils.reports.tables import Block
 from utils.runs.folder import folder_size, read_metrics
@@ -110,12 +120,13 @@ def _training_line(run: Run, metrics: Sequence[dict]) -> Iterator[Html]:
 def _results(run: Run, tested: Mapping[str, dict]) -> list[Html]:
     """The table of a run's tests (title -> summary) next to what is published, and its footnotes."""
     summaries = list(tested.values())
-    classes = summaries[0]["classes"]
-    rows = [table_header(classes, summaries[0]["unit"])]
+    first, hd95 = summaries[0], summaries[0].get("hd95", HD95[0])
+    rows = [table_header(first["classes"], first["unit"], hd95=hd95)]
     rows += [table_row(title, summary) for title, summary in tested.items()]
-    published = published_rows(summaries[0]["dataset"], [(run.method, run.labelnum, run.preset)])
-    rows += [published_row(row, classes) for row in published]
-    return [table(rows, f"Test of {summaries[0]['cases']} cases"), listing(footnotes(summaries), "ol")]
+    published = published_rows(first["dataset"], [(run.method, run.labelnum, run.preset)])
+    rows += published_part(published, first["classes"], ALL_COLUMNS, hd95, first.get("kind", ""), bool(run.size))
+    notes = [*footnotes(summaries), *size_notes([run]), *published_notes(published)]
+    return [table(rows, f"Test of {first['cases']} cases"), listing(notes, "ol")]
 
 
 def _charts(metrics: Sequence[dict], folder: Path) -> Html:

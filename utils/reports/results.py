@@ -308,6 +308,23 @@ def published_row(
     )
 
 
+def published_part(
+    published: Sequence[dict], classes: Sequence[str], columns: Sequence[str], hd95: str, kind: str, small: bool
+) -> list[list[str]]:
+    """Published rows as they follow ours, below a line of their own where ours are of a smaller size or of phantoms.
+
+    kind: what our data are where they are no patients'; small: whether a run is below the paper's size.
+    """
+    rows = []
+    for row in sorted(published, key=lambda row: row["weights"] == "last"):
+        rows.append(published_row(row, classes, columns, hd95))
+        rows[-1][0] += "" if row["weights"] == "-" else f" {row['weights']}"
+    if rows and (small or kind):
+        what = " on patients' data" if kind else ""
+        rows.insert(0, [f"published, at the papers' size{what}:", *[""] * (len(rows[0]) - 1)])
+    return rows
+
+
 def score_cell(
     mean: Optional[float], std: Optional[float], metric: str, interval: Optional[Sequence[float]] = None
 ) -> str:
@@ -397,9 +414,9 @@ def selection_notes(summaries: Sequence[dict]) -> list[str]:
     for summary in best:
         chosen = f"chosen by {summary['selection']}; last: the end of training, not chosen"
         if summary.get("val_dice", 0) is None:
-            chosen = "not chosen: no validation was run, these are the last weights"
+            chosen = "not chosen, a copy of the last weights: no validation was run"
         notes.setdefault(chosen, []).append(summary["run"])
-    if len(notes) == 1 and "not chosen: " not in next(iter(notes)):
+    if len(notes) == 1 and not next(iter(notes)).startswith("not chosen"):
         return [f"best: {chosen}" for chosen in notes]
     return [f"{', '.join(_rows(runs, notes))}: {chosen}" for chosen, runs in notes.items()]
 

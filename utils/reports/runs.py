@@ -6,9 +6,10 @@ import importlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Mapping, Optional, Sequence
 
 from dataloaders.files import InputError
+from dataloaders.reading import file_hash
 from dataloaders.registry import DATASETS, DatasetInfo
 from utils.runs.folder import FREE_ON_RESUME, recorded_flags
 
@@ -57,12 +58,15 @@ def find_runs(folder: Path, info: DatasetInfo) -> list[Run]:
         raise InputError(f"--output_dir {folder}: no such folder; {advice}")
     found = sorted({path.parent for name in ("best.pth", "last.pth") for path in folder.rglob(name)})
     runs = [run for run in (describe_run(path, whole=path == folder) for path in found) if run is not None]
-    named = [run.config.get("dataset", {}).get("name", info.name) for run in runs]
-    of_dataset = [run for run, name in zip(runs, named) if name == info.name]
+    stated = [run.config.get("dataset", {"name": info.name, "dims": info.dims}) for run in runs]
+    of_dataset = [run for run, dataset in zip(runs, stated) if dataset["name"] == info.name]
     if of_dataset:
         return of_dataset
     if runs:
-        raise InputError(f"{folder}: weights of {', '.join(sorted(set(named)))}, not of {info.name}; give its --name")
+        others = sorted({(dataset["name"], dataset["dims"]) for dataset in stated})
+        use = " or ".join(f"test_{dims}d.py --name {name}" for name, dims in others)
+        names = ", ".join(name for name, _ in others)
+        raise InputError(f"{folder}: weights of {names}, not of {info.name}: use {use}")
     bare = sorted(path for path in folder.glob("*.pth") if not path.name.startswith("checkpoint"))
     if bare:
         name = folder.resolve().name
@@ -119,7 +123,9 @@ def _described(run: Run, config: dict, stage: str) -> Run:
         f"{len(config['labelled_cases'])} labelled cases, {flags['max_iterations']} iterations, "
         f"batch {flags['batch_size']}, {patch}, seed {flags['seed']}, code {code_of(config)}"
     )
-    preset = flags.get("preset")
+    preset, network = flags.get("preset"), config.get("network")
+    if network and network != usual_network(config):
+        training = f"network {network}, {training}"
     if preset:
         training = f"preset {preset}, {training}"
     size = _small_size(config, stage)
@@ -143,6 +149,12 @@ def train_script(method: str):
         return importlib.import_module(f"train_{method}")
     except ImportError:
         return None
+
+
+def usual_network(config: dict) -> Optional[str]:
+    """The network that the method's script takes by default on this dataset; None for a method without a script."""
+    script, dims = train_script(config.get("method", "")), config.get("dataset", {}).get("dims")
+    return None if script is None else script.DEFAULTS.get(dims, {}).get("net")
 
 
 def _small_size(config: dict, stage: str) -> str:
@@ -223,3 +235,14 @@ def training_notes(runs: Sequence[Run], summaries: Sequence[dict]) -> list[str]:
             made = ", ".join(f"{' and '.join(of_one)} at {iteration}" for iteration, of_one in kinds.items())
             notes.append(f"{run.name}: {run.training}; weights of iteration: {made}")
     return notes
+
+
+def unfinished(run: Run, last: Mapping) -> str:
+    """A note where this test of a run's last weights is not one of the end of its training, otherwise ""."""
+    wanted, iteration = run.config.get("flags", {}).get("max_iterations"), last["iteration"]
+    if not wanted or iteration is None or iteration >= wanted:
+        return ""
+    weights = run.weights.get("last")
+    if weights is not None and last.get("weights_sha256") not in (None, file_hash(weights)):
+        return f"{run.name}: TESTED TOO EARLY, at iteration {iteration}; its weights have changed since: test it again"
+    return f"{run.name}: NOT FINISHED, iteration {iteration} of {wanted}"

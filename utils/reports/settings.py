@@ -13,7 +13,7 @@ from dataloaders.registry import case_of, get_dataset
 from utils.evaluation.evaluate import defined_mean
 from utils.evaluation.metrics import HD95
 from utils.reports.results import Results, means, over_runs, read_results, titled
-from utils.reports.runs import Run, describe_run, disagreement
+from utils.reports.runs import Run, describe_run, disagreement, unfinished, usual_network
 from utils.reports.statistics import Difference, mean_interval, paired_difference
 
 # What has to agree in two tests so that their numbers may stand in one table, and what a summary that lacks it means.
@@ -59,6 +59,16 @@ class Setting:
     def split(self) -> tuple:
         """The labelled cases; runs on other ones are not compared."""
         return tuple(self.runs[0].config.get("labelled_cases", ())) if self.runs else ()
+
+    @property
+    def network(self) -> Optional[str]:
+        """By name; the method's own where the runs do not state it."""
+        return (self.runs[0].config.get("network") or usual_network(self.runs[0].config)) if self.runs else None
+
+    @property
+    def is_variant(self) -> bool:
+        """Whether its runs carry a name of their own, --exp."""
+        return bool(self.runs and self.runs[0].config.get("flags", {}).get("exp"))
 
     def seed_mean(self, kind: str) -> tuple[list[str], dict[str, np.ndarray]]:
         """The cases and, by metric, the table (cases, classes) averaged over the seeds, NaN where none is defined."""
@@ -120,7 +130,9 @@ def find_settings(folders: Sequence[Path]) -> tuple[list[Setting], list[str]]:
                 setting.runs.append(run)
             setting.tests.setdefault(path.parent.name[len("test_") :], []).append(results)
     for setting in found.values():
-        setting.unfinished = [note for run in setting.runs for note in _unfinished(run, setting.tests.get("last", ()))]
+        tests = [(run, test) for run in setting.runs for test in setting.tests.get("last", ())]
+        notes = (unfinished(run, test.summary) for run, test in tests if test.folder.parent == run.path)
+        setting.unfinished = list(filter(None, notes))
         setting.tests = dict(sorted(setting.tests.items(), key=lambda item: (item[0] != "best", item[0] == "last")))
     reasons = {id(setting): disagreement(setting.runs) for setting in found.values()}
     faults = list(dict.fromkeys([*faults, *filter(None, reasons.values())]))
@@ -136,14 +148,6 @@ def find_settings(folders: Sequence[Path]) -> tuple[list[Setting], list[str]]:
     return settings, faults
 
 
-def _unfinished(run: Run, tests: Sequence[Results]) -> Iterator[str]:
-    wanted = run.config.get("flags", {}).get("max_iterations")
-    for test in tests:
-        iteration = test.summary["iteration"]
-        if test.folder.parent == run.path and wanted and iteration is not None and iteration < wanted:
-            yield f"{run.name}: NOT FINISHED, iteration {iteration} of {wanted}"
-
-
 class Comparison(NamedTuple):
     """One setting minus another on the same cases, with the same kind of weights."""
 
@@ -155,7 +159,8 @@ class Comparison(NamedTuple):
 def pairs(settings: Sequence[Setting]) -> Iterator[tuple[Setting, Setting]]:
     """Which settings are compared: on one labelled part, full methods with each other, a preset with its full method.
 
-    A preset whose full method is not there is compared with the first setting of its method.
+    A preset whose full method is not there is compared with the first setting of its method; settings of one method
+    with different networks are compared only where neither is a preset's.
     """
     tested = [setting for setting in settings if setting.runs]
     for index, setting in enumerate(tested):
@@ -163,8 +168,9 @@ def pairs(settings: Sequence[Setting]) -> Iterator[tuple[Setting, Setting]]:
         if setting.preset is None:
             yield from ((setting, other) for other in tested[:index] if other in others and other.preset is None)
             continue
-        own = [other for other in others if other.method == setting.method]
+        own = [other for other in others if (other.method, other.network) == (setting.method, setting.network)]
         full = [other for other in own if other.preset is None]
+        full = [other for other in full if not other.is_variant] or full
         if full or (own and tested.index(own[0]) < index):
             yield setting, (full or own)[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Callable, NamedTuple, Optional
 
 import numpy as np
@@ -32,17 +33,19 @@ def bootstrap_interval(statistic: Callable, count: int, seed: int = 0) -> Option
     """
     if count < FEWEST:
         return None
-    found = stats.bootstrap(
-        (np.arange(count),),
-        lambda index, axis: statistic(index),
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        vectorized=True,
-        axis=-1,
-        batch=1000,
-        random_state=np.random.default_rng(seed),
-    ).confidence_interval
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a statistic without a value; its interval is None
+        found = stats.bootstrap(
+            (np.arange(count),),
+            lambda index, axis: statistic(index),
+            n_resamples=RESAMPLES,
+            confidence_level=CONFIDENCE,
+            method="percentile",
+            vectorized=True,
+            axis=-1,
+            batch=1000,
+            random_state=np.random.default_rng(seed),
+        ).confidence_interval
     return None if np.isnan(found).any() else (float(found.low), float(found.high))
 
 

@@ -237,7 +237,7 @@ def _notes(settings: Sequence[Setting], published: Sequence[dict], shown: Shown,
     known = {_key(row) for row in published}
     unpublished = [s.name for s in settings if (s.method, s.labelnum, s.preset) not in known]
     if unpublished and not short:
-        notes.append(f"not published here: {', '.join(unpublished)}")
+        notes.append(f"no published value for {', '.join(unpublished)}")
     return [*notes, *published_notes(published), *(f"left out: {fault}" for fault in faults)]
 
 

@@ -30,14 +30,14 @@ from utils.reports.results import (
     format_table,
     over_runs_row,
     published_notes,
-    published_row,
+    published_part,
     published_rows,
     table_header,
     table_row,
     titled,
     write_results,
 )
-from utils.reports.runs import Run, disagreement, find_runs, size_notes, training_notes
+from utils.reports.runs import Run, disagreement, find_runs, size_notes, training_notes, unfinished
 from utils.runs.device import describe_device, pick_device, set_seed
 from utils.runs.folder import command_line, environment
 from utils.runs.lock import hold
@@ -74,7 +74,7 @@ def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) 
         "--unit",
         choices=("voxel", "mm"),
         default="voxel",
-        help="unit of distances; mm: by --spacing or by each file's voxel size (default: %(default)s, the papers')",
+        help="unit of distances; mm: with --spacing, or each file's own voxel size (default: %(default)s, the papers')",
     )
     parser.add_argument(
         "--hd95",
@@ -187,18 +187,15 @@ def _print_table(rows: list, summaries: Sequence[dict], runs: Sequence[Run], col
     first, small = summaries[0], size_notes(runs)
     settings = {(run.method, run.labelnum, run.preset): run.group for run in runs}
     published = published_rows(first["dataset"], settings)
-    if published and (small or first["kind"]):
-        what = " on patients' data" if first["kind"] else ""
-        rows.append([f"published, at the papers' size{what}:", *[""] * (len(rows[0]) - 1)])
-    for row in sorted(published, key=lambda row: row["weights"] == "last"):
-        rows.append(published_row(row, first["classes"], columns, first["hd95"]))
-        rows[-1][0] += "" if row["weights"] == "-" else f" {row['weights']}"
+    rows += published_part(published, first["classes"], columns, first["hd95"], first["kind"], bool(small))
     print("\n" + format_table(rows))
     notes = [*footnotes(summaries, columns=columns), *small, *training_notes(runs, summaries)]
+    last = {summary["run"]: summary for summary in summaries}
+    notes += filter(None, (unfinished(run, last[f"{run.name} last"]) for run in runs if f"{run.name} last" in last))
     known = {(row["method"], row["labelnum"], row.get("preset")) for row in published}
     unpublished = [group for setting, group in settings.items() if setting[1] is not None and setting not in known]
     if unpublished:
-        notes.append(f"not published here: {', '.join(unpublished)}")
+        notes.append(f"no published value for {', '.join(unpublished)}")
     for number, text in enumerate([*notes, *published_notes(published)], 1):
         print(f"[{number}] {text}")
 

@@ -89,14 +89,17 @@ class RunFolder:
     def _compare(self, old: dict, new: dict) -> None:
         old = {**old, "flags": recorded_flags(old, new["flags"])}
         unused = unused_flags(new["flags"], new.get("dataset", {}).get("dims"))
-        for part, name in FIXED_ON_RESUME.items():
-            for key, was, now in differences(old.get(part), new[part]):
-                if key in unused and part == "flags":
-                    continue
-                raise InputError(
-                    f"{self.path}: this run was made with {name.format(key)} = {was}, now it is {now}; "
-                    "give the same to resume it, or name another --exp for another run"
-                )
+        changed = [
+            f"{name.format(key)} = {was}, now it is {now}"
+            for part, name in FIXED_ON_RESUME.items()
+            for key, was, now in differences(old.get(part), new[part])
+            if key not in unused or part != "flags"
+        ]
+        if changed:
+            raise InputError(
+                f"{self.path}: this run was made with {'; '.join(changed)}: use the same values to resume it, or start "
+                "another run with --exp NAME"
+            )
         if new["flags"]["max_iterations"] < old["flags"]["max_iterations"]:
             raise InputError(
                 f"{self.path}: --max_iterations {new['flags']['max_iterations']} is less than this run's "
@@ -222,7 +225,7 @@ def open_run(
     for line in filter(None, [*data.summary, run.note]):
         run.say(line)
     if device.type == "cpu":
-        run.say("WARNING: NO CUDA DEVICE IS USED, too slow for full-size training")
+        run.say("WARNING: no CUDA device is used; training at full size would take too long")
     changed = " with uncommitted changes" if config["uncommitted_changes"] else ""
     run.say(f"network: {args.net}, {parameters:,} parameters; {config['device']}; commit {config['commit']}{changed}")
     return run, description

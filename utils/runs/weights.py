@@ -62,7 +62,10 @@ class WeightsFile:
     def check_name(self, name: Optional[str]) -> None:
         """Raise InputError for weights that state another dataset than the one named."""
         if self.dataset and name not in (None, self.dataset["name"]):
-            raise InputError(f"{self.path}: weights of {self.dataset['name']}, not of {name}; give its --name")
+            stated = self.dataset["name"]
+            raise InputError(
+                f"{self.path}: weights of {stated}, not of {name}: use test_{self.dataset['dims']}d.py --name {stated}"
+            )
 
     def info(
         self, name: Optional[str], root_path: Optional[str] = None, patch_size: Optional[Sequence[int]] = None

@@ -168,7 +168,10 @@ def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict], 
         "--save_interval", type=positive, default=200, help="iterations between checkpoints (default: %(default)s)"
     )
     group.add_argument(
-        "--log_interval", type=positive, default=20, help="iterations between log records (default: %(default)s)"
+        "--log_interval",
+        type=positive,
+        default=20,
+        help="iterations between records; the console shows every tenth (default: %(default)s)",
     )
     group.add_argument(
         "--time_limit",
@@ -207,7 +210,7 @@ def parse(
     args.name = info.name
     for flag, reason in unused_flags(vars(args), info.dims).items():
         if flag in given:
-            parser.error(f"--{flag}: {reason}; leave it out")
+            parser.error(f"--{flag}: {reason}; leave --{flag} out")
     try:
         check_network(args.net, info.dims)
     except ValueError as error:

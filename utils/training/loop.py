@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Callable, Iterable, Mapping, Optional
+from typing import Callable, Iterable, Mapping, Optional, Sequence
 
 import torch
 from torch import nn
@@ -56,7 +56,7 @@ class Method:
     state: Mapping[str, nn.Module] = field(default_factory=dict)  # what else a checkpoint holds: teacher, memories
     keep_optimizer: bool = False  # weights files hold the optimiser's state, for a stage that follows
     note: str = ""  # said in the log and below every table of this run
-    greeting: str = ""  # said in the log
+    greetings: Sequence[str] = ()  # lines for the log, "" for none
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -104,7 +104,7 @@ def build_networks(
             raise ValueError(f"the finest logits of an image {size} must be {wanted}, not {tuple(logits[-1].shape)}")
         if scales not in (1, len(logits)):
             raise ValueError(
-                f"it gives logits at {len(logits)} scales, not {scales}; --preset supervised takes any number"
+                f"the number of scales of its logits is {len(logits)}, not {scales}; --preset supervised takes any number"
             )
     except (ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
@@ -415,7 +415,7 @@ def fit(method: Method, data: TrainingData, args: argparse.Namespace, path: Opti
     """Train in the run's folder, or in `path`; returns the script's exit code, see `Trainer.fit`."""
     run, description = open_run(args, method.name, data, method.student, path)
     device = next(method.student.parameters()).device
-    for line in filter(None, (method.note, method.greeting, crowded(device))):
+    for line in filter(None, (method.note, *method.greetings, crowded(device))):
         run.say(line)
     if method.note:
         description["note"] = method.note

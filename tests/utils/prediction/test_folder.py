@@ -215,7 +215,7 @@ def test_a_faulty_scan_is_one_line_and_the_others_are_done(tmp_path, acdc_weight
     before = (out / "a.nii.gz").stat().st_mtime_ns  # fixed, and once more: what exists stays
     scan(folder / "b.nii.gz", 1)
     assert predict(acdc_weights, folder, "--out", out) == 0
-    assert (out / "a.nii.gz").stat().st_mtime_ns == before and capsys.readouterr().out.count("there already") == 2
+    assert (out / "a.nii.gz").stat().st_mtime_ns == before and capsys.readouterr().out.count("skipped, exists: ") == 2
     assert len((out / "volumes.csv").read_text().splitlines()) == 4
 
 
@@ -267,7 +267,7 @@ def test_nothing_is_overwritten(tmp_path, acdc_weights, capsys):
     (out / "a.nii.gz").unlink()
     assert predict(acdc_weights, source, "--out", out) == 0
     capsys.readouterr()
-    refused("holds predictions with other --nms; name another --out", "--nms")
+    refused("holds predictions with other --nms; use another --out", "--nms")
     refused("holds predictions with other --save_probabilities", "--save_probabilities")
     refused(f"a.nii.gz exists already, for {source}", source=scan(tmp_path / "other" / "a.nii.gz", 5))
 
@@ -277,7 +277,7 @@ def test_a_scan_that_was_replaced_is_predicted_again(tmp_path, acdc_weights, cap
     for seed, again in ((0, False), (0, True), (5, False)):
         scan(source, seed)
         assert predict(acdc_weights, source, "--out", out) == 0
-        assert ("there already" in capsys.readouterr().out) is again
+        assert ("skipped, exists: " in capsys.readouterr().out) is again
     assert predict(acdc_weights, scan(tmp_path / "b.nii.gz", 5), "--out", tmp_path / "new") == 0
     assert np.array_equal(array(out / "a.nii.gz"), array(tmp_path / "new" / "b.nii.gz"))
 
@@ -397,4 +397,4 @@ def test_two_calls_into_one_folder_are_kept_apart(tmp_path, acdc_weights, occupi
     holder.kill()  # which leaves its file behind
     holder.wait()
     assert predict(acdc_weights, source, "--out", out) == 0
-    assert predict(acdc_weights, source, "--out", out) == 0 and "there already" in capsys.readouterr().out
+    assert predict(acdc_weights, source, "--out", out) == 0 and "skipped, exists: " in capsys.readouterr().out

@@ -27,6 +27,7 @@ def test_a_page_shows_equal_weights_once_and_how_far_a_run_is(tested_run):
     assert page.count("best, median and worst case") == page.count("no pictures: ") == 1  # no data here
     assert "best = last weights, iteration 3" in page and "1 labelled cases, 4 iterations" in page
     assert "Not finished" not in page and "published: SPC (MT), 5 %" in page
+    assert "at the papers" not in page and "published, SPC (MT): " in page  # a run that does not state its size
     rows = (done / "metrics.jsonl").read_text().splitlines()
     (done / "metrics.jsonl").write_text("\n".join(rows[:2]))
     assert re.search("Not finished: </b>iteration 2 of 4", plot_run(done).read_text())
@@ -57,3 +58,10 @@ def test_what_runs_call_themselves_is_escaped(tested_run, tmp_path):
     assert make_tables([str(run), "--format", "html", "--out", str(out)]) == 0
     for page in (plot_run(run).read_text(), out.read_text()):
         assert "<script" not in page and page.count("&lt;script&gt;") > 5
+
+
+def test_published_rows_follow_a_small_run_below_a_line_of_their_own(tested_run):
+    page = plot_run(tested_run("Ours_MT_5", 1, patch=(32, 32))).read_text()
+    line = page.index("published, at the papers&#x27; size:")
+    assert page.index("70.98" if "70.98" in page else "best weights") < line < page.index("published: SPC (MT), 5 %")
+    assert "a small-size check, not the papers&#x27; setting" in page

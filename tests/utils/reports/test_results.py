@@ -210,7 +210,7 @@ def test_several_rules_of_selection_name_their_rows(results):
     unchosen = selection_notes([*summaries[:2], tested("d seed_1 best", "x", val_dice=None)])
     assert unchosen == [
         "a best: chosen by x; last: the end of training, not chosen",
-        "d best: not chosen: no validation was run, these are the last weights",
+        "d best: not chosen, a copy of the last weights: no validation was run",
     ]
 
 
@@ -245,7 +245,7 @@ def test_footnotes_name_rule_selection_and_penalty(results):
 def test_the_best_of_a_run_that_was_never_validated_was_not_chosen(results):
     about = {"dataset": "ACDC", "nms": False, "run": "a best", "selection": "mean Dice on val.list", "val_dice": None}
     notes = "\n".join(footnotes([{**summarise(results, CLASSES), **about}]))
-    assert "a best: not chosen: no validation was run, these are the last weights" in notes and "chosen by" not in notes
+    assert "a best: not chosen, a copy of the last weights: no validation was run" in notes and "chosen by" not in notes
 
 
 @pytest.mark.parametrize("cases, marked", [(40, False), (39, True)])

@@ -27,7 +27,7 @@ def runs(tmp_path):
         flags = {"labelnum": 5, "max_iterations": 4, "batch_size": 8, "seed": 1}
         config = {"method": method, "flags": flags, "labelled_cases": [], "commit": "c" * 40}
         (folder / "config.json").write_text(
-            json.dumps({**config, "dataset": {"name": dataset, "patch_size": [32, 32]}})
+            json.dumps({**config, "dataset": {"name": dataset, "dims": DATASETS[dataset].dims, "patch_size": [32, 32]}})
         )
         for name in ("best.pth", "last.pth", "metrics.jsonl"):
             (folder / name).touch()
@@ -63,5 +63,5 @@ def test_both_stages_are_drawn_and_a_test_counts_as_a_record(runs):
 
 
 def test_runs_of_other_datasets_are_named(runs):
-    with pytest.raises(InputError, match="LA: weights of LA, not of ACDC; give its --name"):
+    with pytest.raises(InputError, match="LA: weights of LA, not of ACDC: use test_3d.py --name LA"):
         find_runs(runs / "LA", ACDC)

@@ -5,6 +5,7 @@ import pytest
 
 import train_Ours_MT
 from dataloaders.files import InputError
+from dataloaders.reading import file_hash
 from utils.reports.results import means, read_results
 from utils.reports.runs import describe_run, disagreement
 from utils.reports.settings import compare, find_settings, pairs
@@ -108,6 +109,28 @@ def test_what_is_not_there_is_named(tmp_path):
         find_settings([tmp_path / "nothing"])
 
 
+def edit(folder, **values):
+    """Change flags of the run in `folder`, or, where it is none of them, its network."""
+    path = folder / "seed_1" / "config.json"
+    config = json.loads(path.read_text())
+    config["network"] = values.pop("network", None)
+    path.write_text(json.dumps({**config, "flags": {**config["flags"], **values}}))
+
+
+def test_a_test_of_unfinished_weights_is_noted(tested_run):
+    run = tested_run("Ours_MT_5", last=3)
+    (run / "last.pth").write_bytes(b"weights of iteration 3")
+    (run / "best.pth").touch()
+    summary = run / "test_last" / "summary.json"
+    stored = {**json.loads(summary.read_text()), "weights_sha256": file_hash(run / "last.pth")}
+    summary.write_text(json.dumps(stored))
+    assert find_settings([run])[0][0].unfinished == ["Ours_MT_5 seed_1: NOT FINISHED, iteration 3 of 4"]
+    (run / "last.pth").write_bytes(b"weights of iteration 4")
+    (note,) = find_settings([run])[0][0].unfinished
+    assert note.startswith("Ours_MT_5 seed_1: TESTED TOO EARLY, at iteration 3; its weights have changed since")
+    assert find_settings([tested_run("Ours_MT_5", 2)])[0][0].unfinished == []
+
+
 def test_full_methods_are_compared_and_presets_with_their_own(tested_run):
     names = ["Ours_BCP_5", "Ours_MT_5", "Ours_MT_5_baseline", "Ours_MT_5_no-contrast"]
     folders = [tested_run(name, method=name.split("_5")[0]).parent for name in names]
@@ -119,6 +142,12 @@ def test_full_methods_are_compared_and_presets_with_their_own(tested_run):
         ("Ours_MT_5_no-contrast", "Ours_MT_5"),
     ]
     assert [(a.name, b.name) for a, b in pairs(settings[2:])] == [("Ours_MT_5_no-contrast", "Ours_MT_5_baseline")]
+    variant = tested_run("Ours_MT_5_variant").parent  # --exp variant comes first, yet is not the full method
+    edit(variant, preset=None, exp="variant")
+    of_variant = [(a.name, b.name) for a, b in pairs(find_settings([variant, *folders])[0])]
+    assert ("Ours_MT_5_baseline", "Ours_MT_5") in of_variant
+    edit(folders[2], network="tiny")  # a preset with another network than its full method
+    assert [a.name for a, _ in pairs(find_settings(folders)[0])] == ["Ours_MT_5", "Ours_MT_5_no-contrast"]
     config = folders[0] / "seed_1" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "labelled_cases": ["patient002"]}))
     assert ("Ours_MT_5", "Ours_BCP_5") not in [(a.name, b.name) for a, b in pairs(find_settings(folders)[0])]

@@ -1,3 +1,4 @@
+import warnings
 from itertools import product
 
 import numpy as np
@@ -35,6 +36,12 @@ def test_interval_repeats_and_is_that_of_the_binomial():
     """Six draws of five zeros and a one: their sum is binomial (6, 1/6), of which 0 to 3 are 99 %."""
     values = np.array([0.0, 0, 0, 0, 0, 6.0])
     assert of_mean(values) == of_mean(values) == (stats.binom(6, 1 / 6).ppf(0.025), stats.binom(6, 1 / 6).ppf(0.975))
+
+
+def test_a_statistic_without_a_value_has_no_interval_and_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert of_mean(np.full(8, np.nan)) is None
 
 
 @pytest.mark.parametrize("count", range(FEWEST + 1))

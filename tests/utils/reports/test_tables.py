@@ -18,8 +18,8 @@ def test_settings_without_a_run_stand_beside_what_is_published():
     )
     text = as_markdown([block])
     assert "| Ours_MT_5 | - | 0 | not measured |" in text and "| DuCiSC_5 | - | 0 | failed |" in text
-    assert "| published: SPC (MT), 5 % | best | - | 87.31 |" in text and "not published here: DuCiSC_5" in text
-    assert len(block.tables) == 1 and "[1] not published here" in as_text([block])
+    assert "| published: SPC (MT), 5 % | best | - | 87.31 |" in text and "no published value for DuCiSC_5" in text
+    assert len(block.tables) == 1 and "[1] no published value" in as_text([block])
 
 
 def test_rows_go_by_label_number_and_each_published_row_is_shown_once():

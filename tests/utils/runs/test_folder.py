@@ -44,6 +44,8 @@ def test_a_flag_without_effect_does_not_keep_a_run_from_resuming(tmp_path):
     flags = {**config()["flags"], "labeled_cases": 4, "protocol": "paper"}
     RunFolder(tmp_path / "run", config(flags={**flags, "labelnum": 7, "holdout_cases": 2}))
     RunFolder(tmp_path / "run", config(flags={**flags, "labelnum": 5, "holdout_cases": 4}))
+    with pytest.raises(InputError, match="--labeled_cases = 4, now it is 3; --protocol = paper, now it is last: use"):
+        RunFolder(tmp_path / "run", config(flags={**flags, "labeled_cases": 3, "protocol": "last"}))
     with pytest.raises(InputError, match="--labeled_cases = 4, now it is None"):
         RunFolder(tmp_path / "run", config(flags={**flags, "labeled_cases": None}))
 
