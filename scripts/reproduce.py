@@ -206,9 +206,7 @@ def dry_run(jobs: list[Job]) -> int:
     if unknown < len(jobs):
         print(f"# {len(jobs) - unknown} rows and seeds, one after the other: {total:.2f} h of training left")
     if unknown:
-        print(
-            f"# {unknown} rows and seeds not measured: no run below {jobs[0].output_dir} had this work on this device"
-        )
+        print(f"# {unknown} rows and seeds: not measured, no run below {jobs[0].output_dir} did this on this device")
     print(f"# {device}")
     return 0
 

@@ -60,7 +60,7 @@ def run(extended, command, where=None):
     "script, message",
     [
         ("train_Ours_MT.py", "--net tiny: no proj_head in this network, .* --preset no-contrast"),
-        ("train_DuCiSC.py", "--net tiny .* scales of its logits is 1, not 4; --preset supervised takes any number"),
+        ("train_DuCiSC.py", "--net tiny .* scales of its logits is 1, not 4; --preset supervised takes any"),
     ],
 )
 def test_a_network_without_what_the_method_needs_ends_in_one_line(extended, script, message):

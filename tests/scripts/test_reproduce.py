@@ -94,7 +94,7 @@ def test_dry_run_prints_commands_and_measured_hours_and_runs_nothing(home, first
     assert code == 0 and sorted(home.rglob("*")) == before
     assert "# ACDC Ours_MT_5 seed_1337: trained and tested; training left: 0.00 h" in out
     assert "# ACDC Ours_MT_5 seed_7: not started; training left: 0.0" in out  # as the other seed's speed has it
-    assert out.count("training left: not measured") == 2 and "# not measured: 2 of them" in out
+    assert out.count("training left: not measured") == 2 and "# 2 rows and seeds: not measured" in out
     commands = [line for line in out.splitlines() if line.startswith("python ")]
     assert len(commands) == 8 and all((jobs.ROOT / command.split()[1]).is_file() for command in commands)
 
