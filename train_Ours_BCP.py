@@ -206,6 +206,7 @@ def run_stage(stage: str, args, data, device, start_from: Optional[Path]) -> int
     method = Method(
         METHOD, student, optimizer, objective, unlabelled_bs=num_images - args.labeled_bs,
         keep_optimizer=stage == "pretrain",
+        greetings=[f"pre-training: {args.max_iterations:,} iterations, --pretrain_iterations sets them"],
     )  # fmt: skip
     if stage == "self":
         late = late_ramp(args.consistency_rampup, args.max_iterations) if uses_strong else ""

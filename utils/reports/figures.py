@@ -65,7 +65,7 @@ def draw_curves(rows: Sequence[dict]) -> dict[str, tuple[str, Figure]]:
         scores.append(Curve("mean", series(rows, "val/dice"), {"color": "black", "linewidth": 2}))
     charts = {
         "loss": (title, terms, None),
-        "training_dice": ("Dice of the batch's label maps", batch, (0, 1)),
+        "training_dice": ("Dice of the predicted labels in training batches", batch, (0, 1)),
         "validation_dice": ("validation Dice", scores, (0, 1)),
     }
     drawn = {}
@@ -120,7 +120,7 @@ def loss_terms(rows: Sequence[dict]) -> tuple[str, list[Curve]]:
     total = Curve("total", series(rows, "loss/total"), {"color": "black", "linewidth": 2})
     if divided:  # the total is the sum of the weights, a constant, too
         total = total._replace(label="weighted sum", points=series(rows, "monitor/weighted_sum") or terms[0].points)
-    return "loss terms before their division" if divided else "loss terms, as summed", [*terms, total]
+    return "loss terms before normalisation" if divided else "loss terms, as summed", [*terms, total]
 
 
 def draw_runs(runs: Mapping[str, Sequence[Sequence[dict]]]) -> list[tuple[str, Figure]]:

@@ -35,6 +35,11 @@ def describe_device(device: torch.device) -> str:
     return f"device: CPU, threads: {torch.get_num_threads()}"
 
 
+def usable_cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def crowded(device: torch.device) -> Optional[str]:
     """A warning where other work leaves this process fewer free cores than it has threads, else None."""
     if device.type != "cpu" or not hasattr(os, "getloadavg"):

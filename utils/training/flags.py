@@ -22,6 +22,7 @@ from utils.cli import (
     seed_number,
     worker_count,
 )
+from utils.runs.device import usable_cores
 from utils.runs.folder import unused_flags
 
 
@@ -153,13 +154,17 @@ def add_run_flags(parser: argparse.ArgumentParser, presets: Mapping[str, dict], 
         "--output_dir", type=new_folder, default="runs", help="folder for the runs' folders (default: %(default)s)"
     )
     group.add_argument(
-        "--gpu", type=not_negative, metavar="N", help="CUDA device (default: the first one, or the CPU without one)"
+        "--gpu",
+        type=not_negative,
+        metavar="N",
+        help="CUDA device (default: the first one, or the CPU without one; CUDA_VISIBLE_DEVICES= hides all)",
     )
     group.add_argument(
         "--num_workers",
         type=worker_count,
-        default=2,
-        help="number of processes that load and augment data; 0: the training process does it (default: %(default)s)",
+        default=min(2, usable_cores()),
+        help="number of processes that load and augment data; 0: the training process does it (default: 2, or 1 on "
+        "a single core)",
     )
     group.add_argument(
         "--val_interval", type=positive, default=200, help="iterations between validations (default: %(default)s)"

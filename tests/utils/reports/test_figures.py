@@ -38,7 +38,7 @@ def test_terms_divided_by_themselves_are_drawn_undivided():
     for row, fused in zip(rows, (0.5, 0.4, float("nan"), 0.2)):
         row.update({"monitor/fused": fused, "monitor/weighted_sum": row["monitor/supervised"] + 0.1})
     title, terms = drawn_terms(rows)
-    assert "before their division" in title
+    assert "before normalisation" in title
     assert terms["supervised"] == [0.9, 0.6, 0.4, 0.2] and terms["fused"][:2] == [0.5, 0.4]
     assert terms["weighted sum"] == pytest.approx([1.0, 0.7, 0.5, 0.3]) and "total" not in terms
 
