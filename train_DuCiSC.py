@@ -252,11 +252,13 @@ def main(argv=None):
             proto_weight=args.proto_weight, fused_proto_weight=args.fused_proto_weight, num_proto=args.num_proto,
         )  # fmt: skip
 
+    late = f"WARNING: the supervised warm-up takes the whole run: --warmup_iterations {args.warmup_iterations}"
     method = Method(
         METHOD, student, make_sgd(student, args), objective, unlabelled_bs=num_images - args.labeled_bs,
         after_step=lambda step: update_parameters(teacher, student, ema_alpha(step, args.ema_decay)),
         state={"teacher": teacher, "thresholds": thresholds},
         note=note_2d(args.net, args.proto_features) if data.info.dims == 2 else "",
+        greetings=[late] if num_l < num_images and args.warmup_iterations >= args.max_iterations else [],
     )  # fmt: skip
     return fit(method, data, args)
 

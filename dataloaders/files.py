@@ -8,6 +8,7 @@ import io
 import json
 import os
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Iterable, Iterator, Mapping, Optional, Sequence
 
@@ -21,6 +22,13 @@ class InputError(ValueError):
 
 class WriteError(InputError):
     """A file that cannot be written: a full disk, a folder without the right to write. The next one will fail too."""
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+    """A question in brackets for a name that is close to a known one, otherwise ""."""
+    lower = {name.lower(): name for name in known}
+    close = get_close_matches(text.lower(), lower, n=1)
+    return f" (did you mean {lower[close[0]]}?)" if close else ""
 
 
 @contextmanager

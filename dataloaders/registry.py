@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Iterable, Optional, Sequence
+from typing import Optional, Sequence
 
 from dataloaders.custom_datasets import DESCRIPTION, OwnDataset, read_own_dataset
-from dataloaders.files import InputError
+from dataloaders.files import InputError, did_you_mean
 from dataloaders.info import DatasetInfo, Preparation
 
 _SLICE_PATHS = ("data/slices/{id}.h5", "data/{id}.h5", "slices/{id}.h5")
@@ -126,13 +125,6 @@ ALIASES = {"Nurves": "IAN"}
 PREPARATIONS = {name: info.preparation for name, info in DATASETS.items() if info.preparation}
 
 
-def did_you_mean(text: str, known: Iterable[str]) -> str:
-    """A question in brackets for a name that is close to a known one, otherwise ""."""
-    lower = {name.lower(): name for name in known}
-    close = get_close_matches(text.lower(), lower, n=1)
-    return f" (did you mean {lower[close[0]]}?)" if close else ""
-
-
 def get_dataset(name: str, root_path: Optional[str] = None) -> DatasetInfo:
     """The dataset called `name`: of the table, else the one that a dataset.json in its folder describes.
 
@@ -197,7 +189,8 @@ def find_root(info: DatasetInfo, root_path: Optional[str] = None) -> Path:
         if (Path(home) / folder).is_dir():
             return Path(home) / folder
     if _has_lists(info, Path(home)):
-        raise InputError(f"DATASET_HOME={home} is a dataset's own folder: export DATASET_HOME={Path(home).parent}")
+        parent = Path(home).resolve().parent
+        raise InputError(f"DATASET_HOME={home} is a dataset's own folder: export DATASET_HOME={parent}")
     raise InputError(
         f"DATASET_HOME={home} has no folder {' or '.join(info.folders)}: correct it, "
         "or name the dataset's folder with --root_path"

@@ -72,6 +72,7 @@ def test_records_thresholds_and_the_rule_of_selection(whole_run):
     log = (run / "log.txt").read_text()
     assert "mean Dice on the TEST list test.list (2 volumes)" in log and "only its first 1" in log
     assert "labelled: 2 cases (--labeled_cases 2) (33.3%)" in log
+    assert "warm-up takes the whole run" not in log
 
 
 def test_weights_say_how_a_scan_is_prepared_and_cut(whole_run):
@@ -148,6 +149,10 @@ def test_everything_labelled_and_unlabelled_without_label(own_phantom, tmp_path,
     assert main([*flags, "--labeled_cases", "2"]) == 0
     row = rows_of(folder(tmp_path))[-1]
     assert np.isnan(row["monitor/dice_teacher"])  # no labels to compare with
+    assert (
+        "WARNING: the supervised warm-up takes the whole run: --warmup_iterations 3"
+        in (folder(tmp_path) / "log.txt").read_text()
+    )
     (root / "train.list").write_text("\n".join(names[:2]))
     assert main([*flags, "--labeled_cases", "2", "--exp", "all"]) == 0
     assert "loss/consistency" not in rows_of(folder(tmp_path, "DuCiSC_2cases_all"))[-1]

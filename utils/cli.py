@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Callable, NoReturn, Optional, Sequence
 
-from dataloaders.files import InputError
-from dataloaders.registry import ALIASES, DATASETS, DatasetInfo, did_you_mean, get_dataset
+from dataloaders.files import InputError, did_you_mean
+from dataloaders.registry import ALIASES, DATASETS, DatasetInfo, get_dataset
 from utils.runs.lock import release
 
 

@@ -104,7 +104,7 @@ def build_networks(
             raise ValueError(f"the finest logits of an image {size} must be {wanted}, not {tuple(logits[-1].shape)}")
         if scales not in (1, len(logits)):
             raise ValueError(
-                f"the number of scales of its logits is {len(logits)}, not {scales}; --preset supervised takes any"
+                f"it gives logits at {len(logits)} of {scales} scales; --preset supervised takes any number"
             )
     except (ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
