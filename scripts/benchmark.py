@@ -21,7 +21,7 @@ import tempfile
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple, Sequence
+from typing import Callable, Iterator, NamedTuple, Optional, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # scripts run from anywhere
@@ -65,16 +65,19 @@ def seconds(function: Callable) -> float:
     return Timer("function()", globals={"function": function}, num_threads=torch.get_num_threads()).timeit(1).median
 
 
-def compare(what: str, functions: dict[str, Callable], difference: float, repeats: int, count: int = 1) -> np.ndarray:
+def compare(
+    what: str, functions: dict[str, Callable], difference: Optional[float], repeats: int, count: int = 1
+) -> np.ndarray:
     """Time the functions, ours last, in turn and print one line. Returns seconds (rounds, functions).
 
-    difference: the largest one between the results; count: how many units one call computes.
+    difference: the largest one between the results, None where they draw other numbers; count: how many units one call
+    computes.
     """
     rounds = np.array([[seconds(function) for function in functions.values()] for _ in range(repeats)]) / count
     times, ratios = 1e3 * np.median(rounds, axis=0), np.median(rounds / rounds[:, -1:], axis=0)
     parts = [f"{name} {time:.1f} ms ({ratio:.2f})" for name, time, ratio in zip(functions, times, ratios)][:-1]
-    print(f"  {what}: {', '.join(parts)}, ours {times[-1]:.1f} ms; {ratios[0]:.2f} times as fast,", end=" ")
-    print(f"largest difference {difference:.1g}", flush=True)
+    print(f"  {what}: {', '.join(parts)}, ours {times[-1]:.1f} ms; {ratios[0]:.2f} times as fast", end="")
+    print("" if difference is None else f", largest difference {difference:.1g}", flush=True)
     return rounds
 
 
@@ -316,11 +319,11 @@ def steps(args, device) -> None:
 
 def end_to_end(args, device) -> None:
     """A step of Ours (MT), its slices included: the plain one in float32, ours in float32 and ours with --fast."""
-    half, functions = args.batch_size // 2, {}
-    flags = ("--patch_size", *map(str, args.patch_size), "--labeled_cases", "2")
+    half, flags = args.batch_size // 2, ("--patch_size", *map(str, args.patch_size), "--labeled_cases", "2")
     with acdc_data(args, *flags) as data:
         indices = np.linspace(0, len(data.train) - 1, args.batch_size).astype(int).tolist()
     slice_by_slice = plain_batch(data.train, indices, args.patch_size)
+    data.train.to(device)
     draws = [draw.to(device) for draw in draw_blend(np.random.default_rng(0), half, args.batch_size)]
 
     def make(slices: Callable, objective: Callable, memory: Callable, update: Callable, *speed: str) -> Callable:
@@ -333,10 +336,10 @@ def end_to_end(args, device) -> None:
         def step():
             image_w, label, image_s = (torch.as_tensor(values).to(device) for values in slices())
             views = [image.view(-1, 1, *args.patch_size) for image in (image_w, image_s)]
-            given = *views, label.view(-1, *args.patch_size)[:half].long(), *draws, 0.5
-            loss = losses(student, teacher, *memories, *given)
+            label_l = label.view(-1, *args.patch_size)[:half].long()
+            loss, _ = losses(student, teacher, *memories, *views, label_l, *draws, 0.5)
             optimizer.zero_grad()
-            (loss[0] if isinstance(loss, tuple) else loss).backward()
+            loss.backward()
             optimizer.step()
             update(teacher, student, 0.99)
 
@@ -346,16 +349,17 @@ def end_to_end(args, device) -> None:
         made = data.train[(0, indices)]
         return made["image_w"], made["label"], made["image_s"]
 
+    def plain_losses(*given):
+        return plain.plain_mt(*given), {}
+
     own = batch, train_Ours_MT.compute_losses, lambda classes: PrototypeMemory(classes).to(device), update_parameters
-    functions["plain"] = make(slice_by_slice, plain.plain_mt, plain.PlainMemory, plain.plain_ema)
-    functions["ours"] = make(*own)
-    if device.type == "cuda":
-        data.train.to(device)
-    functions["ours, --fast"] = make(*own, "--fast")
-    print(f"a step of Ours (MT) with its slices, batch {args.batch_size}, {args.patch_size}:")
-    rounds = np.array([[seconds(function) for function in functions.values()] for _ in range(args.repeats + 1)])[1:]
-    for name, times in zip(functions, rounds.T):
-        print(f"  {name}: {1e3 * np.median(times):.0f} ms, plain / this {np.median(rounds[:, 0] / times):.2f}")
+    functions = {
+        "plain": make(slice_by_slice, plain_losses, plain.PlainMemory, plain.plain_ema),
+        "without --fast": make(*own),
+        "ours": make(*own, "--fast"),
+    }
+    print("a step of Ours (MT) with its slices, ours with --fast:")
+    compare(f"batch {args.batch_size}, {'x'.join(map(str, args.patch_size))}", functions, None, args.repeats)
 
 
 def component(args, device) -> None:

@@ -31,13 +31,18 @@ def test_each_part_prints_its_ratios_and_its_results_are_equal(part, lines, caps
 @pytest.mark.parametrize(
     "part, printed",
     [
+        (
+            "end_to_end",
+            r"batch 4, 32x32: plain [\d.]+ ms \([\d.]+\), without --fast [\d.]+ ms \([\d.]+\), ours [\d.]+ ms; "
+            r"[\d.]+ times as fast\n",
+        ),
         ("memory", r"block_\w+: \d+ MiB, \d+%\n(.*\n)*  predicted for 112x112x80, batch 2 \+ 2: [1-9][\d.]* GiB"),
         ("loader", r"0 workers: \d+ slices/s(.*\n)*  2 workers: \d+ slices/s(.*\n)*  training data in memory: \d+ MiB"),
         ("top", r"MT step: (aten::\w+ [\d.]+%, ){9}.*\nBCP step: (.*\n)*test of a 3-D volume: aten::\w+"),
     ],
-    ids=["memory", "loader", "top"],
+    ids=["end_to_end", "memory", "loader", "top"],
 )
-def test_the_parts_without_a_plain_way_print_what_they_find(part, printed, capsys):
+def test_the_parts_without_equal_results_print_what_they_find(part, printed, capsys):
     assert part in PARTS
     main(["--only", part, *SMALL])
     assert re.search(printed, capsys.readouterr().out)
