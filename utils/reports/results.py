@@ -319,10 +319,13 @@ def published_part(
     for row in sorted(published, key=lambda row: row["weights"] == "last"):
         rows.append(published_row(row, classes, columns, hd95))
         rows[-1][0] += "" if row["weights"] == "-" else f" {row['weights']}"
-    if rows and (small or kind):
-        what = " on patients' data" if kind else ""
-        rows.insert(0, [f"published, at the papers' size{what}:", *[""] * (len(rows[0]) - 1)])
-    return rows
+    return [size_line(kind, len(rows[0])), *rows] if rows and (small or kind) else rows
+
+
+def size_line(kind: str, length: int) -> list[str]:
+    """The row above published ones of another size than ours, or of patients where ours are of `kind`."""
+    what = " on patients' data" if kind else ""
+    return [f"published, at the papers' size{what}:", *[""] * (length - 1)]
 
 
 def score_cell(

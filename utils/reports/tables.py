@@ -23,6 +23,7 @@ from utils.reports.results import (
     published_row,
     published_rows,
     selection_notes,
+    size_line,
     table_header,
     table_row,
 )
@@ -121,7 +122,8 @@ def _over_runs(
     """
     classes, tests = settings[0].classes, _tests(settings)
     small = size_notes([run for setting in settings for run in setting.runs])
-    apart = bool(small or any(setting.kind for setting in settings))
+    of_data = next((setting.kind for setting in settings if setting.kind), "")
+    apart = bool(small or of_data)
     rows = [_insert(header, "weights", "seeds")]
 
     def beside(row):
@@ -145,8 +147,7 @@ def _over_runs(
             rows += [beside(row) for row in theirs]
             left = [row for row in left if (row["weights"] == "last") != (kind == "last")]
     if apart and published:
-        what = " on patients' data" if any(setting.kind for setting in settings) else ""
-        rows.append([f"published, at the papers' size{what}:", *[""] * (len(rows[0]) - 1)])
+        rows.append(size_line(of_data, len(rows[0])))
         rows += [beside(row) for row in sorted(published, key=lambda row: (row["labelnum"], row["weights"] == "last"))]
     several = any(len(tests) > 1 for setting in settings for tests in setting.tests.values())
     spread = "mean ± sample standard deviation over runs (seeds)" if several else "one run (seed) each"
