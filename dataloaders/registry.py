@@ -226,7 +226,8 @@ def labelled_cases(
     """
     cases = list(dict.fromkeys(case_of(entry) for entry in entries))
     if labeled_cases is not None:
-        flag, rule, wanted = f"--labeled_cases {labeled_cases}", f"--labeled_cases {labeled_cases}", labeled_cases
+        flag = rule = f"--labeled_cases {labeled_cases}"
+        wanted = labeled_cases
     elif labelnum in info.protocols:
         flag, rule, wanted = (
             f"--labelnum {labelnum}",
