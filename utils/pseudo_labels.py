@@ -17,7 +17,8 @@ def largest_component(label: torch.Tensor, num_classes: int) -> torch.Tensor:
     For any number of classes. Ties go to the component that comes first in raster order. What is dropped becomes
     background.
     """
-    find = _on_cpu if label.device.type == "cpu" and not torch.compiler.is_compiling() else _on_device
+    compiling = hasattr(torch, "compiler") and torch.compiler.is_compiling()  # since PyTorch 2.1
+    find = _on_device if compiling or label.device.type != "cpu" else _on_cpu
     return find(label, num_classes)
 
 

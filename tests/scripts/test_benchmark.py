@@ -38,7 +38,7 @@ def test_each_part_prints_its_ratios_and_its_results_are_equal(part, lines, caps
         ),
         ("memory", r"block_\w+: \d+ MiB, \d+%\n(.*\n)*  predicted for 112x112x80, batch 2 \+ 2: [1-9][\d.]* GiB"),
         ("loader", r"0 workers: \d+ slices/s(.*\n)*  2 workers: \d+ slices/s(.*\n)*  training data in memory: \d+ MiB"),
-        ("top", r"MT step: (aten::\w+ [\d.]+%, ){9}.*\nBCP step: (.*\n)*test of a 3-D volume: aten::\w+"),
+        ("top", r"MT step: (\S+ [\d.]+%, ){9}.*\nBCP step: (.*\n)*test of a 3-D volume: aten::\w+"),
     ],
     ids=["end_to_end", "memory", "loader", "top"],
 )

@@ -110,3 +110,8 @@ def test_a_gpus_rounds_suffice_for_long_winding_components():
     components = [ndimage.label(plane, np.ones((3, 3)))[0] for plane in label.numpy()]
     expected = [c == 1 + np.argmax(np.bincount(c.ravel())[1:]) for c in components]
     assert np.array_equal(largest_component(label, 2).numpy(), np.stack(expected))
+
+
+def test_a_pytorch_that_has_no_torch_compiler_yet(monkeypatch):
+    monkeypatch.delattr(torch, "compiler", raising=False)  # 2.0
+    assert largest_component(torch.tensor([[[1, 0, 1, 1]]]), 2).tolist() == [[[0, 0, 1, 1]]]
