@@ -27,7 +27,6 @@ sys.path.insert(0, str(ROOT))  # scripts run from anywhere
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
 from dataloaders.files import InputError, write_json, write_text
 from dataloaders.registry import find_root, get_dataset
@@ -47,8 +46,9 @@ SETTINGS = {
     "bf16": "--amp bf16",
     "bf16, channels last": "--amp bf16 --channels_last",
     "bf16, channels last, fused SGD": BEST,
-    "the same, compiled": f"{BEST} --compile",
     "the same, CUDA graphs": f"{BEST} --cuda_graphs",
+    "the same, compiled": f"{BEST} --compile",
+    "the same, compiled, CUDA graphs": f"{BEST} --compile --cuda_graphs",
 }
 # script, dataset, the paper's iterations, phantoms (train, val, test, shape), flags
 SPEED = {
@@ -132,7 +132,8 @@ def time_steps(trainer: Trainer, steps: int) -> dict:
     if trainer.validate:
         record["validation_s"] = seconds(trainer.validate, 1)
     if not (trainer.args.compile or trainer.args.cuda_graphs):
-        with FlopCounterMode(display=False) as counter:
+        counter_class = importlib.import_module("torch.utils.flop_counter").FlopCounterMode  # since PyTorch 2.1
+        with counter_class(display=False) as counter:
             step(batch)
         record["tflop"] = counter.get_total_flops() / 1e12
     return record
@@ -232,18 +233,15 @@ def speed_table(record: dict) -> list[str]:
 
 
 def write_report(args) -> None:
-    """The page from the existing records; the text above its mark is kept."""
+    """The page from all records in the folder and below, of several cards too; the text above its mark is kept."""
     parts = []
     for phase in PHASES[:-1]:
-        path = Path(args.out) / f"{phase}.json"
-        if not path.exists():
-            continue
-        record = json.loads(path.read_text())
-        if phase in SPEED:
-            lines = speed_table(record)
-        else:
-            lines = [f"{key}: {value}" for key, value in record.items()]
-        parts.append("\n".join([f"## {phase}", "", *lines]))
+        records = [json.loads(path.read_text()) for path in sorted(Path(args.out).rglob(f"{phase}.json"))]
+        if records:
+            parts.append(f"## {phase}")
+        for record in records:
+            plain = [f"{key}: {value}" for key, value in record.items()]
+            parts.append("\n".join(speed_table(record) if phase in SPEED else plain))
     if not parts:
         raise InputError(f"{args.out}: no records in it; run a phase first: {', '.join(PHASES[:-1])}")
     write_text(Path(args.page), page_above(Path(args.page), "Speed on a GPU") + "\n\n".join(parts) + "\n")

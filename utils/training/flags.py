@@ -102,8 +102,8 @@ def add_training_flags(parser: argparse.ArgumentParser, defaults: Mapping[int, M
     group.add_argument(
         "--fast",
         action="store_true",
-        help="what was measured to be fastest: on CUDA bf16, --channels_last, --fused, in 2-D --cuda_graphs too; on a "
-        "CPU --channels_last in 2-D, and bf16 where the processor has AMX or AVX512-BF16 (default: off)",
+        help="what was measured to be fastest: on CUDA bf16, --channels_last, --fused, --cuda_graphs, in 2-D --compile "
+        "too; on a CPU --channels_last in 2-D, and bf16 where the processor has AMX or AVX512-BF16 (default: off)",
     )
     group.add_argument(
         "--amp",
@@ -122,7 +122,8 @@ def add_training_flags(parser: argparse.ArgumentParser, defaults: Mapping[int, M
     group.add_argument(
         "--cuda_graphs",
         action="store_true",
-        help="--compile with CUDA graphs, which avoid launching many small kernels one by one (default: off)",
+        help="launch a step's kernels together, as CUDA graphs: PyTorch's own, or with --compile the compiled ones "
+        "(default: off)",
     )
     group.add_argument("--fused", action="store_true", help="use fused SGD, needs PyTorch 2.4 or newer (default: off)")
     group.add_argument(

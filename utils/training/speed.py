@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 import torch
 from torch import nn
@@ -15,8 +15,8 @@ from dataloaders.registry import get_dataset
 
 # What --fast turns on by device and dimension, as measured: results/gpu.md, results/performance.md
 FAST = {
-    ("cuda", 2): {"amp": "bf16", "channels_last": True, "cuda_graphs": True, "fused": True},
-    ("cuda", 3): {"amp": "bf16", "channels_last": True, "fused": True},
+    ("cuda", 2): {"amp": "bf16", "channels_last": True, "compile": True, "cuda_graphs": True, "fused": True},
+    ("cuda", 3): {"amp": "bf16", "channels_last": True, "cuda_graphs": True, "fused": True},
     ("bf16 cpu", 2): {"amp": "bf16", "channels_last": True},
     ("bf16 cpu", 3): {"amp": "bf16"},
     ("cpu", 2): {"channels_last": True},
@@ -35,13 +35,21 @@ def resolve_speed(args: argparse.Namespace, device: torch.device) -> None:
         chosen = FAST[kind, get_dataset(args.name, args.root_path).dims]
         if args.amp not in ("off", chosen.get("amp", args.amp)):
             raise InputError(f"--fast takes --amp {chosen['amp']} here, not {args.amp}: leave one of them out")
-        vars(args).update(chosen)
+        vars(args).update({flag: value for flag, value in chosen.items() if not newer_pytorch_for(flag)})
     if args.data_on == "gpu" and device.type != "cuda":
         raise InputError("--data_on gpu needs a CUDA device; leave it out to keep the data on the CPU")
     if args.cuda_graphs and device.type != "cuda":
         raise InputError("--cuda_graphs needs a CUDA device; --compile alone runs on a CPU too")
-    if args.fused and "fused" not in inspect.signature(torch.optim.SGD.__init__).parameters:
-        raise InputError(f"--fused: PyTorch {torch.__version__} has no fused SGD, it needs 2.4 or newer")
+    for flag in ("compile", "cuda_graphs", "fused"):
+        if vars(args)[flag] and newer_pytorch_for(flag):
+            raise InputError(f"--{flag} needs PyTorch {newer_pytorch_for(flag)} or newer, this is {torch.__version__}")
+
+
+def newer_pytorch_for(flag: str) -> Optional[str]:
+    """The version of PyTorch that a flag needs, where this one is older; else None. --fast leaves such a flag out."""
+    if flag == "fused":
+        return None if "fused" in inspect.signature(torch.optim.SGD.__init__).parameters else "2.4"
+    return "2.1" if flag in ("compile", "cuda_graphs") and not hasattr(torch, "compiler") else None
 
 
 def computes_bf16() -> bool:
@@ -59,6 +67,8 @@ def place(net: nn.Module, device: torch.device, args: argparse.Namespace) -> nn.
     if args.channels_last:
         layout = {4: torch.channels_last, 5: torch.channels_last_3d}[max(value.ndim for value in net.parameters())]
     net = net.to(device, memory_format=layout).train()
+    if args.compile:
+        _write_out_upsampling(net)
     if args.amp != "off":
         for part in (net, getattr(net, "proj_head", None)):  # SPC's head is called separately
             if part is not None:
@@ -90,6 +100,39 @@ def _to_float32(output):
     return type(output)(_to_float32(part) for part in output)
 
 
+def _write_out_upsampling(net: nn.Module) -> None:
+    """Replace bilinear x2 upsampling in training: compiled, the backward pass of PyTorch's own adds atomically."""
+    for module in net.modules():
+        if not isinstance(module, nn.Upsample):
+            continue
+        if (module.mode, module.align_corners, module.scale_factor) == ("bilinear", True, 2):
+            module.forward = _in_training(module, upsample_x2)
+
+
+def _in_training(module: nn.Module, forward: Callable) -> Callable:
+    evaluate = module.forward
+    return lambda x: forward(x) if module.training else evaluate(x)
+
+
+def upsample_x2(x: torch.Tensor) -> torch.Tensor:
+    """Bilinear, corners aligned, as weighted sums of neighbours: (B, C, H, W) -> (B, C, 2H, 2W)."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return _doubled(_doubled(wide, 2), 3).to(x.dtype)
+
+
+def _doubled(x: torch.Tensor, axis: int) -> torch.Tensor:
+    """Linear interpolation to twice the length n of an axis.
+
+    Place 2i of the result lies i / (2n - 1) before x[i], place 2i + 1 lies (n - 1 - i) / (2n - 1) after it.
+    """
+    n = x.shape[axis]
+    share = torch.arange(n, dtype=x.dtype, device=x.device).view(-1, *[1] * (x.ndim - 1 - axis)) / (2 * n - 1)
+    before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, n - 1)], dim=axis)
+    after = torch.cat([x.narrow(axis, 1, n - 1), x.narrow(axis, n - 1, 1)], dim=axis)
+    pair = torch.lerp(x, before, share), torch.lerp(x, after, share.flip(0))
+    return torch.stack(pair, dim=axis + 1).flatten(axis, axis + 1)
+
+
 def make_sgd(net: nn.Module, args: argparse.Namespace) -> torch.optim.SGD:
     """The papers' optimiser: momentum 0.9, weight decay 1e-4, a constant learning rate. --fused: one kernel for all."""
     options = {"fused": True} if args.fused else {}
@@ -99,13 +142,16 @@ def make_sgd(net: nn.Module, args: argparse.Namespace) -> torch.optim.SGD:
 def compiled(objective: Callable, args: argparse.Namespace, device: torch.device) -> Callable:
     """`objective` as it is, or with --compile or --cuda_graphs by torch.compile, in one graph for the shapes at hand.
 
+    --cuda_graphs alone captures PyTorch's own kernels, which takes seconds where compilation takes minutes.
     Positional floats move from step to step (the ramp) and become tensors; what is given by name is constant.
     """
     if not (args.compile or args.cuda_graphs):
         return objective
-    fast = torch.compile(
-        objective, dynamic=False, fullgraph=True, mode="reduce-overhead" if args.cuda_graphs else "default"
-    )
+    if args.compile:
+        kind = {"mode": "reduce-overhead" if args.cuda_graphs else "default"}
+    else:
+        kind = {"backend": "cudagraphs"}
+    fast = torch.compile(objective, dynamic=False, fullgraph=True, **kind)
 
     def call(*moving, **constant):
         if args.cuda_graphs:

@@ -1,6 +1,7 @@
 """Each speed flag leaves the objective what it is."""
 
 import argparse
+import copy
 import importlib
 import inspect
 
@@ -14,7 +15,7 @@ from dataloaders.files import InputError
 from networks.net_factory import NETWORKS, net_factory
 from scripts.make_phantom import make_phantom
 from utils.runs.folder import read_metrics
-from utils.training.speed import FAST, make_sgd, place, resolve_speed
+from utils.training.speed import FAST, compiled, make_sgd, place, resolve_speed, upsample_x2
 
 CPU = torch.device("cpu")
 
@@ -50,6 +51,21 @@ def test_refusals():
         resolve_speed(flags(cuda_graphs=True), CPU)
     with pytest.raises(InputError, match="--fast takes --amp bf16 here, not fp16"):
         resolve_speed(flags(fast=True, amp="fp16", name="ACDC"), torch.device("cuda"))
+
+
+def test_what_an_older_pytorch_lacks_is_refused_by_name_and_left_out_of_fast(monkeypatch):
+    class SGD:
+        def __init__(self, params, lr):
+            pass
+
+    monkeypatch.delattr(torch, "compiler", raising=False)
+    monkeypatch.setattr(torch.optim, "SGD", SGD)
+    for flag, version, device in (("compile", "2.1", "cpu"), ("cuda_graphs", "2.1", "cuda"), ("fused", "2.4", "cpu")):
+        with pytest.raises(InputError, match=f"--{flag} needs PyTorch {version} or newer, this is "):
+            resolve_speed(flags(**{flag: True}), torch.device(device))
+    args = flags(fast=True, name="ACDC")
+    resolve_speed(args, torch.device("cuda"))
+    assert (args.amp, args.channels_last) == ("bf16", True) and not (args.compile or args.cuda_graphs or args.fused)
 
 
 def still(net):
@@ -105,6 +121,77 @@ def test_fused_sgd_takes_the_same_steps():
     torch.testing.assert_close(nets[0].weight, nets[1].weight, rtol=0, atol=1e-6)
 
 
+needs_compiler = pytest.mark.skipif(not hasattr(torch, "compiler"), reason="this PyTorch has no torch.compiler")
+UPSAMPLE = torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 3), (5, 8), (64, 48)])
+def test_upsampling_by_sums_is_pytorchs(size):
+    image = torch.rand(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    expected = UPSAMPLE(image)
+    gradient = torch.rand_like(expected)
+    found = upsample_x2(image)
+    torch.testing.assert_close(found, expected)
+    found, expected = (torch.autograd.grad(output, image, gradient)[0] for output in (found, expected))
+    torch.testing.assert_close(found, expected)
+    assert upsample_x2(image.detach().bfloat16()).dtype == torch.bfloat16
+
+
+def test_only_bilinear_doubling_is_replaced_and_only_for_compiled_training():
+    others = [torch.nn.Upsample(scale_factor=2), torch.nn.Upsample(scale_factor=3, mode="bilinear", align_corners=True)]
+    others.append(torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
+    image = torch.rand(1, 1, 4, 4)
+    for compile in (False, True):
+        net = torch.nn.Sequential(copy.deepcopy(UPSAMPLE), torch.nn.Conv2d(1, 1, 1), *copy.deepcopy(others))
+        net = place(net, CPU, flags(compile=compile))
+        assert [name for name, module in net.named_modules() if "forward" in vars(module)] == ["0"] * compile
+        torch.testing.assert_close(net[0](image), UPSAMPLE(image))
+        assert torch.equal(net.eval()[0](image), UPSAMPLE(image))
+
+
+def test_compiled_upsampling_adds_without_atomic_operations():
+    """index_put in a backward graph means atomic additions, which made up a sixth of a compiled step."""
+    common, decomposition = (
+        importlib.import_module(f"torch.{name}") for name in ("_dynamo.backends.common", "_inductor.decomposition")
+    )
+    importlib.import_module("torch._inductor.lowering")  # some decompositions look there
+    found = []
+    for compile in (False, True):
+        operations = set()
+
+        def note(graph, inputs, operations=operations):
+            operations.update(str(node.target) for node in graph.graph.nodes)
+            return importlib.import_module("functorch.compile").make_boxed_func(graph.forward)
+
+        backend = common.aot_autograd(
+            fw_compiler=lambda graph, inputs: note(graph, inputs, set()),
+            bw_compiler=note,
+            decompositions=decomposition.select_decomp_table(),
+        )
+        net = place(torch.nn.Sequential(copy.deepcopy(UPSAMPLE)), CPU, flags(compile=compile))
+        torch.compile(net, backend=backend, fullgraph=True)(torch.rand(1, 2, 4, 6, requires_grad=True)).sum().backward()
+        found.append(any("index_put" in operation for operation in operations))
+        assert operations
+    assert found == [True, False]
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "chosen, expected",
+    [
+        ({}, None),
+        ({"compile": True}, {"mode": "default"}),
+        ({"cuda_graphs": True}, {"backend": "cudagraphs"}),
+        ({"compile": True, "cuda_graphs": True}, {"mode": "reduce-overhead"}),
+    ],
+)
+def test_what_is_compiled_how(chosen, expected, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda function, **options: asked.append(options) or function)
+    assert compiled(max, flags(**chosen), CPU)(3, 2) == 3
+    assert asked == ([] if expected is None else [{"dynamic": False, "fullgraph": True, **expected}])
+
+
 def traced_with(backend):
     """torch.compile with another backend, the rest as it is asked for."""
     return lambda f, mode, _compile=torch.compile, **options: _compile(f, backend=backend, **options)
@@ -124,6 +211,7 @@ class Small(torch.nn.Module):
         return (logits, feats) if self.scales > 1 else (logits[0], feats[0])
 
 
+@needs_compiler
 @pytest.mark.parametrize(
     "script, scales, flags, graphs",
     [
