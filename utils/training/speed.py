@@ -12,6 +12,7 @@ from torch import nn
 
 from dataloaders.files import InputError
 from dataloaders.registry import get_dataset
+from utils.training.layers import LAYOUTS, parts_called, use_faster_layers
 
 # What --fast turns on by device and dimension, as measured: results/gpu.md, results/performance.md
 FAST = {
@@ -63,16 +64,12 @@ def computes_bf16() -> bool:
 
 def place(net: nn.Module, device: torch.device, args: argparse.Namespace) -> nn.Module:
     """The network on its device in training mode, in the memory layout and precision that the flags ask for."""
-    layout = torch.contiguous_format
-    if args.channels_last:
-        layout = {4: torch.channels_last, 5: torch.channels_last_3d}[max(value.ndim for value in net.parameters())]
+    layout = LAYOUTS[max(value.ndim for value in net.parameters())] if args.channels_last else torch.contiguous_format
     net = net.to(device, memory_format=layout).train()
-    if args.compile:
-        _write_out_upsampling(net)
+    use_faster_layers(net, device, args)
     if args.amp != "off":
-        for part in (net, getattr(net, "proj_head", None)):  # SPC's head is called separately
-            if part is not None:
-                _mix_precision(part, device, AMP_DTYPES[args.amp])
+        for part in parts_called(net):
+            _mix_precision(part, device, AMP_DTYPES[args.amp])
     return net
 
 
@@ -98,39 +95,6 @@ def _to_float32(output):
     if isinstance(output, torch.Tensor):
         return output.float()
     return type(output)(_to_float32(part) for part in output)
-
-
-def _write_out_upsampling(net: nn.Module) -> None:
-    """Replace bilinear x2 upsampling in training: compiled, the backward pass of PyTorch's own adds atomically."""
-    for module in net.modules():
-        if not isinstance(module, nn.Upsample):
-            continue
-        if (module.mode, module.align_corners, module.scale_factor) == ("bilinear", True, 2):
-            module.forward = _in_training(module, upsample_x2)
-
-
-def _in_training(module: nn.Module, forward: Callable) -> Callable:
-    evaluate = module.forward
-    return lambda x: forward(x) if module.training else evaluate(x)
-
-
-def upsample_x2(x: torch.Tensor) -> torch.Tensor:
-    """Bilinear, corners aligned, as weighted sums of neighbours: (B, C, H, W) -> (B, C, 2H, 2W)."""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    return _doubled(_doubled(wide, 2), 3).to(x.dtype)
-
-
-def _doubled(x: torch.Tensor, axis: int) -> torch.Tensor:
-    """Linear interpolation to twice the length n of an axis.
-
-    Place 2i of the result lies i / (2n - 1) before x[i], place 2i + 1 lies (n - 1 - i) / (2n - 1) after it.
-    """
-    n = x.shape[axis]
-    share = torch.arange(n, dtype=x.dtype, device=x.device).view(-1, *[1] * (x.ndim - 1 - axis)) / (2 * n - 1)
-    before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, n - 1)], dim=axis)
-    after = torch.cat([x.narrow(axis, 1, n - 1), x.narrow(axis, n - 1, 1)], dim=axis)
-    pair = torch.lerp(x, before, share), torch.lerp(x, after, share.flip(0))
-    return torch.stack(pair, dim=axis + 1).flatten(axis, axis + 1)
 
 
 def make_sgd(net: nn.Module, args: argparse.Namespace) -> torch.optim.SGD:

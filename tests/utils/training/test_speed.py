@@ -1,7 +1,6 @@
 """Each speed flag leaves the objective what it is."""
 
 import argparse
-import copy
 import importlib
 import inspect
 
@@ -15,7 +14,7 @@ from dataloaders.files import InputError
 from networks.net_factory import NETWORKS, net_factory
 from scripts.make_phantom import make_phantom
 from utils.runs.folder import read_metrics
-from utils.training.speed import FAST, compiled, make_sgd, place, resolve_speed, upsample_x2
+from utils.training.speed import FAST, compiled, make_sgd, place, resolve_speed
 
 CPU = torch.device("cpu")
 
@@ -122,57 +121,6 @@ def test_fused_sgd_takes_the_same_steps():
 
 
 needs_compiler = pytest.mark.skipif(not hasattr(torch, "compiler"), reason="this PyTorch has no torch.compiler")
-UPSAMPLE = torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 3), (5, 8), (64, 48)])
-def test_upsampling_by_sums_is_pytorchs(size):
-    image = torch.rand(2, 3, *size, dtype=torch.float64, requires_grad=True)
-    expected = UPSAMPLE(image)
-    gradient = torch.rand_like(expected)
-    found = upsample_x2(image)
-    torch.testing.assert_close(found, expected)
-    found, expected = (torch.autograd.grad(output, image, gradient)[0] for output in (found, expected))
-    torch.testing.assert_close(found, expected)
-    assert upsample_x2(image.detach().bfloat16()).dtype == torch.bfloat16
-
-
-def test_only_bilinear_doubling_is_replaced_and_only_for_compiled_training():
-    others = [torch.nn.Upsample(scale_factor=2), torch.nn.Upsample(scale_factor=3, mode="bilinear", align_corners=True)]
-    others.append(torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
-    image = torch.rand(1, 1, 4, 4)
-    for compile in (False, True):
-        net = torch.nn.Sequential(copy.deepcopy(UPSAMPLE), torch.nn.Conv2d(1, 1, 1), *copy.deepcopy(others))
-        net = place(net, CPU, flags(compile=compile))
-        assert [name for name, module in net.named_modules() if "forward" in vars(module)] == ["0"] * compile
-        torch.testing.assert_close(net[0](image), UPSAMPLE(image))
-        assert torch.equal(net.eval()[0](image), UPSAMPLE(image))
-
-
-def test_compiled_upsampling_adds_without_atomic_operations():
-    """index_put in a backward graph means atomic additions, which made up a sixth of a compiled step."""
-    common, decomposition = (
-        importlib.import_module(f"torch.{name}") for name in ("_dynamo.backends.common", "_inductor.decomposition")
-    )
-    importlib.import_module("torch._inductor.lowering")  # some decompositions look there
-    found = []
-    for compile in (False, True):
-        operations = set()
-
-        def note(graph, inputs, operations=operations):
-            operations.update(str(node.target) for node in graph.graph.nodes)
-            return importlib.import_module("functorch.compile").make_boxed_func(graph.forward)
-
-        backend = common.aot_autograd(
-            fw_compiler=lambda graph, inputs: note(graph, inputs, set()),
-            bw_compiler=note,
-            decompositions=decomposition.select_decomp_table(),
-        )
-        net = place(torch.nn.Sequential(copy.deepcopy(UPSAMPLE)), CPU, flags(compile=compile))
-        torch.compile(net, backend=backend, fullgraph=True)(torch.rand(1, 2, 4, 6, requires_grad=True)).sum().backward()
-        found.append(any("index_put" in operation for operation in operations))
-        assert operations
-    assert found == [True, False]
 
 
 @needs_compiler
