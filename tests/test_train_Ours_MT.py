@@ -340,9 +340,16 @@ def test_everything_labelled(home, tmp_path):
     assert {name for name in row if name.startswith("loss/")} == {"loss/total", "loss/supervised"}
 
 
-def test_mixed_precision_on_the_cpu(home, tmp_path):
-    train(tmp_path, "--amp", "bf16", "--max_iterations", "2", "--log_interval", "1")
-    assert np.isfinite(rows_of(folder(tmp_path))[-1]["loss/total"])
+def test_resumed_equals_uninterrupted_in_mixed_precision_too(home, tmp_path, assert_same_state):
+    """Dropout draws in another way there."""
+    flags = ["--amp", "bf16", "--channels_last", "--log_interval", "1", "--max_iterations"]
+    train(tmp_path / "whole", *flags, "6")
+    train(tmp_path / "parts", *flags, "2")
+    train(tmp_path / "parts", *flags, "6")
+    whole, parts = (folder(tmp_path / name) for name in ("whole", "parts"))
+    assert_same_state(weights(whole / "checkpoint.pth"), weights(parts / "checkpoint.pth"))
+    losses = [[row["loss/total"] for row in rows_of(run)] for run in (whole, parts)]
+    assert losses[0] == losses[1] and len(losses[0]) == 6 and np.isfinite(losses[0]).all()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(home, tmp_path, capsys):
