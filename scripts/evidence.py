@@ -14,7 +14,7 @@ from scipy import stats
 
 from dataloaders.files import InputError, write_json, write_text
 from scripts.jobs import Job
-from utils.reports.results import metric_title, over_runs, score_cell
+from utils.reports.results import markdown_table, metric_title, over_runs, score_cell
 from utils.reports.settings import Setting
 from utils.reports.tables import Block
 from utils.runs.folder import read_metrics
@@ -103,7 +103,7 @@ def summary_table(record: dict) -> list[str]:
     classes = list(first["best"]["dice_by_class"])
     titles = ["setting", "seeds", "DSC %, last", "DSC %, best", *(f"{name} %" for name in classes)]
     titles += [*(metric_title(metric, "voxel") for metric in SCORES[1:]), "spread over cases, DSC %", "empty"]
-    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    rows = [titles]
     for name, entry in record["settings"].items():
         best, last = ([seed[kind] for seed in entry["seeds"].values()] for kind in ("best", "last"))
         cells = [name, str(len(best))]
@@ -112,45 +112,44 @@ def summary_table(record: dict) -> list[str]:
         cells += [score_cell(*over_runs(seed[metric] for seed in best), metric) for metric in SCORES[1:]]
         cells += [f"{100 * np.mean([seed['dice_std_over_cases'] for seed in best]):.1f}"]
         cells += [str(sum(seed["empty_predictions"] for seed in best))]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        rows.append(cells)
+    return markdown_table(rows)
 
 
 def difference_table(record: dict) -> list[str]:
     """Paired differences of Dice as Markdown."""
-    lines = ["| difference | weights | DSC % | 95 % interval | Wilcoxon p | n |", "|---|---|---|---|---|---|"]
+    rows = [["difference", "weights", "DSC %", "95 % interval", "Wilcoxon p", "n"]]
     for row in record["differences"]:
         if row["mean"] is not None:
             interval = "-" if row["low"] is None else f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}"
             p_value = "-" if row["p_value"] is None else f"{row['p_value']:.2g}"
-            cells = [row["difference"], row["weights"], f"{100 * row['mean']:+.2f}", interval, p_value, row["count"]]
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return lines
+            mean = f"{100 * row['mean']:+.2f}"
+            rows.append([row["difference"], row["weights"], mean, interval, p_value, row["count"]])
+    return markdown_table(rows)
 
 
 def draw_curves(record: dict):
     """Validation Dice over the iterations, a panel for each train script: of each setting its seeds' mean and range."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
 
     panels: dict[str, list[str]] = {}
     for name, entry in record["settings"].items():
         panels.setdefault(entry["command"].split()[1], []).append(name)
-    figure, axes = plt.subplots(1, len(panels), figsize=(1 + 4 * len(panels), 4), sharey=True, squeeze=False)
+    figure = Figure(figsize=(1 + 4 * len(panels), 4))
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)
     for axis, (script, names) in zip(axes[0], panels.items()):
         for number, name in enumerate(names):
             curves = [seed["validation_dice"] for seed in record["settings"][name]["seeds"].values()]
-            shared = [key for key in curves[0] if all(key in curve for curve in curves)] if curves else []
+            shared = [key for key in curves[0] if all(key in curve for curve in curves)]
             values = 100 * np.array([[curve[key] for key in shared] for curve in curves])
-            iterations, colour = [int(key) for key in shared], plt.cm.tab10(number % 10)
+            iterations, colour = [int(key) for key in shared], colormaps["tab10"](number % 10)
             if shared:
                 low, high = values.min(axis=0), values.max(axis=0)
                 axis.fill_between(iterations, low, high, color=colour, alpha=0.15, linewidth=0)
                 axis.plot(iterations, values.mean(axis=0), color=colour, linewidth=1.4, label=name)
-        axis.set(title=script, xlabel="iteration", ylim=(0, 100))
-        axis.title.set_fontsize(10)
+        axis.set_title(script, fontsize=10)
+        axis.set(xlabel="iteration", ylim=(0, 100))
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8, frameon=False, loc="lower right")
     axes[0, 0].set_ylabel("validation Dice, %")
@@ -182,11 +181,11 @@ def write_report(folder: Path, record: dict) -> list[Path]:
     figure.savefig(curves, metadata={"Date": None})
     seeds = [seed for entry in record["settings"].values() for seed in entry["seeds"].values()]
     about = [f"{key}: {', '.join(dict.fromkeys(seed[key] for seed in seeds))}" for key in ("torch", "commit")]
-    commands = ["| setting | device | hours for each seed | command, and `--seed` |", "|---|---|---|---|"]
+    commands = [["setting", "device", "hours for each seed", "command, and `--seed`"]]
     for setting, entry in record["settings"].items():
         spent = ", ".join(f"{seed['hours']:.2f}" for seed in entry["seeds"].values())
         devices = ", ".join(dict.fromkeys(seed["device"] for seed in entry["seeds"].values()))
-        commands.append(f"| {setting} | {devices} | {spent} | `{entry['command']}` |")
+        commands.append([setting, devices, spent, f"`{entry['command']}`"])
     total = sum(seed["hours"] for seed in seeds)
     parts = [
         f"{len(seeds)} runs, {total:.1f} hours of training and validation together; " + "; ".join(about),
@@ -199,7 +198,7 @@ def write_report(folder: Path, record: dict) -> list[Path]:
         "Paired differences on the same test cases, a patient's frames and all seeds averaged first (n patients): "
         "percentile interval of the bootstrap (10,000 draws), two-sided Wilcoxon signed-rank test, not corrected for "
         "several tests.",
-        "\n".join(commands),
+        "\n".join(markdown_table(commands)),
     ]
     write_text(page, text + "\n\n".join(parts) + "\n")
     return [page, curves, numbers]

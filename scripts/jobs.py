@@ -1,4 +1,4 @@
-"""One row with one seed: its commands, its folder and, read from that folder alone, how far it is."""
+"""One row with one seed: its commands, its folder and its progress, which is read from that folder alone."""
 
 from __future__ import annotations
 
@@ -189,15 +189,14 @@ class Job:
     def _measured(self, stage: Stage, device: str) -> Optional[tuple[float, float]]:
         """(iterations a second, seconds a validation), medians of what like runs recorded."""
         rates, validations = [], []
-        for path in sorted((Path(self.output_dir) / self.row.dataset).rglob("config.json")):
+        place = str(Path("seed_*", stage.folder.relative_to(self.folder), "config.json"))
+        for path in sorted((Path(self.output_dir) / self.row.dataset).rglob(place)):
             try:
                 config = json.loads(path.read_text())
                 rows = read_metrics(path.parent / "metrics.jsonl")
                 flags = self.flags_like(config["flags"])
                 same = all(config["flags"].get(flag) == flags.get(flag) for flag in SPEED_FLAGS)
-                where = path.parent.name if path.parent.name in ("pretrain", "self") else ""
-                wanted = stage.folder.name if stage.folder.name in ("pretrain", "self") else ""
-                if same and (config["method"], where) == (self.method, wanted) and card(config["device"]) == device:
+                if same and config["method"] == self.method and card(config["device"]) == device:
                     rates += [row["monitor/iterations_per_s"] for row in rows if "monitor/iterations_per_s" in row]
                     validations += [row["val/seconds"] for row in rows if "val/seconds" in row]
             except (OSError, ValueError, KeyError):
@@ -215,7 +214,7 @@ def _script(name: str) -> str:
 
 
 class Stopper:
-    """Passes the wish to stop on to the commands that are running, and waits for what they have to save."""
+    """Forwards a request to stop to the running commands and waits until they have saved their work."""
 
     def __init__(self):
         self.processes: set = set()
@@ -234,6 +233,8 @@ class Stopper:
             [sys.executable, *command], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
         self.processes.add(process)
+        if self.stopped.is_set():  # while it was being started
+            process.send_signal(signal.SIGTERM)
         try:
             return process.wait()
         finally:
@@ -272,7 +273,7 @@ def run_job(
 
 def _wait_for(log, job: Job, stopper: Stopper) -> None:
     """Hold the log's lock. Commands inherit it, so that those of a killed call keep the next one out until they end."""
-    said = fcntl is None
+    said = False
     while fcntl is not None and not stopper.stopped.is_set():
         try:
             return fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)

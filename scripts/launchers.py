@@ -16,9 +16,9 @@ import torch
 
 from dataloaders.files import InputError
 from scripts.jobs import ROOT, TIME_IS_UP, Job, Outcome, Stopper, last_lines, run_job
+from utils.runs.stopping import heeded_signals
 
 TIMEOUT, MARGIN = 24 * 60, 5  # minutes of a cluster job, and how long before its end a training saves and ends
-STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def run_local(jobs: Sequence[Job], gpus: int) -> Iterator[tuple[Job, Outcome]]:
@@ -47,7 +47,7 @@ def run_local(jobs: Sequence[Job], gpus: int) -> Iterator[tuple[Job, Outcome]]:
         finally:
             free.put(gpu)
 
-    handlers = {number: signal.signal(number, stopper.stop) for number in STOP_SIGNALS}
+    handlers = {number: signal.signal(number, stopper.stop) for number in heeded_signals()}
     try:
         with ThreadPoolExecutor(max_workers=max(gpus, 1)) as pool:
             running = {pool.submit(run, job): job for job in jobs}

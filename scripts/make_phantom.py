@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
@@ -28,14 +29,14 @@ from dataloaders.custom_datasets import DESCRIPTION
 from dataloaders.files import InputError, write_h5, write_text
 from dataloaders.geometry import Geometry
 from dataloaders.registry import DATASETS, DatasetInfo, get_dataset
+from dataloaders.scans.downloads import published_cases
 from dataloaders.scans.files import write_label, write_scan
-from dataloaders.scans.preparation import from_axes
+from dataloaders.scans.preparation import from_axes, slice_entry
 from dataloaders.scans.scan import flip_array
 from dataloaders.seeding import generator
 from utils.cli import Parser, array_size, new_folder, not_negative, one_line_errors, positive, seed_number
 
 KIND = "phantoms"  # by which tables and pages know them, in h5 attributes and in dataset.json
-LISTS = Path(__file__).resolve().parent.parent / "dataloaders" / "lists"
 
 
 class Style(NamedTuple):
@@ -60,12 +61,10 @@ def smooth_field(rng: np.random.Generator, shape: Sequence[int], cells: int) -> 
     """A smooth random field of deviation about 1 with about `cells` bumps along each axis: interpolated noise."""
     field = rng.standard_normal([cells + 1] * len(shape))
     for axis, size in enumerate(shape):  # one axis after the other, a smooth step between the knots
-        position = np.linspace(0, cells, size) if size > 1 else np.zeros(1)
+        position = np.linspace(0, cells, size)
         low = np.minimum(position.astype(int), cells - 1)
-        weight = position - low
-        weight = (weight * weight * (3 - 2 * weight)).reshape(
-            [-1 if other == axis else 1 for other in range(len(shape))]
-        )
+        weight = (position - low).reshape(-1, *[1] * (len(shape) - 1 - axis))
+        weight = weight * weight * (3 - 2 * weight)
         field = np.take(field, low, axis) * (1 - weight) + np.take(field, low + 1, axis) * weight
     return field * 1.6
 
@@ -104,13 +103,12 @@ def draw_heart(rng: np.random.Generator, grid) -> tuple[np.ndarray, np.ndarray]:
     label[rv & (z > -0.95 + 0.15 * rng.random()) & (z < 0.75)] = 1
     label[ellipse(plane, (0, 0), (outer, outer))] = 2
     label[ellipse(plane, (0, 0), (pool, pool)) & (z < 0.9 + 0.2 * rng.random())] = 3
-    body = ellipse([grid[1], grid[2]], (0, 0), (0.92, 0.98))
-    fat = body & ~ellipse([grid[1], grid[2]], (0, 0), (0.84, 0.90))
-    lungs = ellipse([grid[1], grid[2]], (-0.15, 0.55), (0.5, 0.28)) | ellipse(
-        [grid[1], grid[2]], (-0.2, -0.62), (0.45, 0.2)
-    )
-    liver = ellipse([grid[1], grid[2]], (0.62, -0.25), (0.28, 0.55))
-    stomach = ellipse([grid[1], grid[2]], (0.55, 0.45), (0.2, 0.24))
+    axial = grid[1:]
+    body = ellipse(axial, (0, 0), (0.92, 0.98))
+    fat = body & ~ellipse(axial, (0, 0), (0.84, 0.90))
+    lungs = ellipse(axial, (-0.15, 0.55), (0.5, 0.28)) | ellipse(axial, (-0.2, -0.62), (0.45, 0.2))
+    liver = ellipse(axial, (0.62, -0.25), (0.28, 0.55))
+    stomach = ellipse(axial, (0.55, 0.45), (0.2, 0.24))
     tissue = np.where(body, 0.30, 0.02)
     for where, value in ((lungs, 0.06), (liver, 0.42), (stomach, 0.55)):
         tissue = np.where(where & body, value, tissue)
@@ -166,8 +164,8 @@ def draw_atrium(rng: np.random.Generator, grid) -> tuple[np.ndarray, np.ndarray]
             tip = (root[0] + 0.32 * side, root[1] + rng.uniform(0.05, 0.2), root[2] + 0.15 * np.sign(height))
             inside |= tube(grid, [root, tip], (0.12, 0.06))
     tissue = np.where(ellipse(grid, (0, 0, 0), (0.95, 0.95, 1.5)), 0.35, 0.05)
-    tissue = np.where(ellipse([grid[0], grid[1]], (shift[0] + 0.1, shift[1] + 0.62), (0.12, 0.12)), 0.75, tissue)
-    tissue = np.where(ellipse([grid[0], grid[1]], (0, 0.85), (0.2, 0.12)), -1.0, tissue)
+    tissue = np.where(ellipse(grid[:2], (shift[0] + 0.1, shift[1] + 0.62), (0.12, 0.12)), 0.75, tissue)
+    tissue = np.where(ellipse(grid[:2], (0, 0.85), (0.2, 0.12)), -1.0, tissue)
     return inside.astype(np.uint8), np.where(inside, 0.70, tissue)
 
 
@@ -179,7 +177,7 @@ def draw_curved_organ(rng: np.random.Generator, grid, thick: float) -> tuple[np.
     inside = tube(grid, line, thick * np.array([1.5, 1.1, 0.9, 0.9, 0.7]))
     tissue = np.where(ellipse(grid, (0, 0, 0), (0.95, 0.9, 1.5)), 0.42, 0.05)
     tissue = np.where(ellipse(grid, (-0.55, -0.35, 0.0), (0.3, 0.4, 0.7)), 0.55, tissue)
-    tissue = np.where(ellipse([grid[0], grid[1]], (0.0, 0.6), (0.15, 0.2)), -1.0, tissue)
+    tissue = np.where(ellipse(grid[:2], (0.0, 0.6), (0.15, 0.2)), -1.0, tissue)
     return inside.astype(np.uint8), np.where(inside, 0.60, tissue)
 
 
@@ -200,17 +198,16 @@ def draw_case(
     Drawn on a grid twice as fine within the plane (the last two axes; in 3-D all), bent by a smooth random
     displacement; the image averages it (partial volume), the label samples it.
     """
-    fine = [size if axis == 0 and info.dims == 2 else 2 * size for axis, size in enumerate(shape)]
+    steps = (1 if info.dims == 2 else 2, 2, 2)
+    fine = [size * step for size, step in zip(shape, steps)]
     grid = np.meshgrid(*(np.linspace(-1, 1, size) for size in fine), indexing="ij")
     bent = [axis + 0.035 * smooth_field(rng, fine, 3) for axis in grid]
     if info.dims == 2:
         bent[0] = grid[0]  # slices stay flat
     label, tissue = ANATOMY[info.name](rng, bent)
     tissue = np.where(tissue < 0, style.highlight, np.clip(tissue + 0.03 * rng.standard_normal(tissue.shape), 0, None))
-    blocks = [(size, fine_size // size) for size, fine_size in zip(shape, fine)]
-    folded = tissue.reshape([n for pair in blocks for n in pair])
-    image = folded.mean(axis=tuple(range(1, 2 * len(shape), 2)))
-    label = label[tuple(slice(0, None, step) for _, step in blocks)]
+    image = tissue.reshape([n for pair in zip(shape, steps) for n in pair]).mean(axis=(1, 3, 5))
+    label = label[tuple(slice(None, None, step) for step in steps)]
 
     image = image**style.gamma
     image = image * (1 + style.bias * 0.5 * np.clip(smooth_field(rng, shape, 1), -2, 2))
@@ -238,8 +235,8 @@ def case_names(info: DatasetInfo, train: int, val: int, test: int) -> dict[str, 
         frames = [[f"{patient}_frame{frame:02d}" for frame in (1, 2)] for patient in patients]
         parts = frames[:train], frames[train : train + val], frames[train + val :]
         return {role: sum(part, []) for role, part in zip(("train", "val", "test"), parts)}
-    source = {role: LISTS / f"{info.name}_{role}.list" for role in ("train", "test")}
-    names = {role: path.read_text().split() if path.exists() else [] for role, path in source.items()}
+    published = published_cases(info.name)  # none of IAN
+    names = {role: published.get(role, []) for role in ("train", "test")}
     if info.name == "Synapse":  # the labelled ones first
         first = info.protocols[20]
         names["train"] = [*first, *(name for name in names["train"] if name not in first)]
@@ -287,12 +284,8 @@ def draw_roles(
     return [(role, names, draw(role, names)) for role, names in case_names(info, train, val, test).items()]
 
 
-# For each layout: path templates of slices and volumes, a slice's name, and the folder and names of the lists.
-LAYOUTS = {
-    "h5": ("data/slices/{id}.h5", None, "{case}_slice_{z:03d}", "{role}.list"),
-    "transunet": ("train_npz/{id}.npz", "test_vol_h5/{id}.npy.h5", "{case}_slice{z:03d}", "lists_Synapse/{role}.txt"),
-}
-LIST_ROLES = {"h5": {"train": "train_slices"}, "transunet": {"test": "test_vol"}}
+# Which of a dataset's path templates a layout has, and which of its names of a list.
+LAYOUTS = {"h5": (0, 0), "transunet": (-1, -2)}
 
 
 def make_phantom(name: str, out: Path, layout: str = "h5", **cases) -> Path:
@@ -302,23 +295,22 @@ def make_phantom(name: str, out: Path, layout: str = "h5", **cases) -> Path:
     """
     info = get_dataset(name)
     root = Path(out) / info.folders[0]
-    slice_path, volume_path, slice_name, list_name = LAYOUTS[layout]
-    first, slice_name = (1, "{case}_slice_{z}") if info.name == "ACDC" else (0, slice_name)
-    roles = LIST_ROLES[layout] if info.dims == 2 else {}
+    place, list_place = LAYOUTS[layout]
     lists = draw_roles(info, **cases)
     write_text(root / DESCRIPTION, json.dumps({"kind": KIND}) + "\n")
     for role, names, drawn in lists:
         entries = []
         for case, image, label, rng in drawn:
             if info.dims == 3 or role != "train":
-                write_case(root / (volume_path or info.volume_paths[0]).format(id=case), image, label)
+                write_case(root / info.volume_paths[place].format(id=case), image, label)
                 entries.append(case)
                 continue
             for z in rng.permutation(len(image)):
-                entries.append(slice_name.format(case=case, z=z + first))
-                write_case(root / slice_path.format(id=entries[-1]), image[z], label[z])
+                entry = slice_entry(info.name, case, z)
+                entries.append(entry.replace("_slice_", "_slice") if layout == "transunet" else entry)
+                write_case(root / info.slice_paths[place].format(id=entries[-1]), image[z], label[z])
         if names:
-            path = root / list_name.format(role=roles.get(role, role))
+            path = root / getattr(info, f"{role}_lists")[list_place]
             write_text(path, "".join(entry + "\n" for entry in entries))
     return root
 
@@ -331,14 +323,14 @@ def make_scans(name: str, out: Path, **cases) -> Path:
     """
     info, out = get_dataset(name), Path(out)
     for role, names, drawn in draw_roles(info, **cases):
-        bare = sorted({case.split("_frame")[0] for case in names})[1::2] if role == "train" else ()
+        unlabelled = sorted({case.split("_frame")[0] for case in names})[1::2] if role == "train" else ()
         for index, (case, image, label, rng) in enumerate(drawn):
             arrays = [from_axes(array, "zyx" if info.dims == 2 else "xyz") for array in (image, label)]
             geometry = draw_geometry(rng, arrays[0].shape[::-1], thick=4.0 if info.dims == 2 else 1.5)
             if index % 2:
                 geometry, arrays = geometry.flipped("xy"), [flip_array(array, "xy") for array in arrays]
             write_scan(out / "images" / f"{case}.nii.gz", np.rint(500 * arrays[0]).astype(np.int16), geometry)
-            if case.split("_frame")[0] not in bare:
+            if case.split("_frame")[0] not in unlabelled:
                 write_label(out / "labels" / f"{case}.nii.gz", arrays[1], geometry)
             patch_size = [size // 16 * 16 for size in image.shape[-info.dims :]]  # the same for all
     described = {"name": f"My{name}", "dims": info.dims, "classes": info.classes, "patch_size": patch_size}
@@ -351,16 +343,9 @@ def make_scans(name: str, out: Path, **cases) -> Path:
 
 def draw_geometry(rng: np.random.Generator, size: Sequence[int], thick: float) -> Geometry:
     """Voxels of odd size, `thick` times as long in z as in x and y, turned by up to 20 degrees about each axis."""
-    direction = np.eye(3)
-    for axis in range(3):
-        angle = rng.uniform(-np.pi, np.pi) / 9
-        a, b = (other for other in range(3) if other != axis)
-        turn = np.eye(3)
-        turn[[a, a, b, b], [a, b, a, b]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
-        direction = direction @ turn
-    pixel = float(rng.uniform(1.1, 1.9))
-    origin = tuple(float(value) for value in rng.uniform(-200, 200, 3))
-    return Geometry(tuple(size), (pixel, pixel, thick * pixel), origin, tuple(float(v) for v in direction.flat))
+    direction = Rotation.from_euler("XYZ", rng.uniform(-20, 20, 3), degrees=True).as_matrix()
+    pixel, origin = rng.uniform(1.1, 1.9), rng.uniform(-200, 200, 3).tolist()
+    return Geometry(tuple(size), (pixel, pixel, thick * pixel), tuple(origin), tuple(direction.ravel().tolist()))
 
 
 def parse_args(argv=None):

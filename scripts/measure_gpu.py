@@ -14,7 +14,9 @@ The speed phases use real data where DATASET_HOME holds it, else phantoms; train
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
+import shlex
 import statistics
 import subprocess
 import sys
@@ -35,6 +37,7 @@ from scripts.jobs import TIME_IS_UP, Job, run_job
 from scripts.make_phantom import make_phantom
 from scripts.rows import DUCISC, MT, Row
 from utils.cli import Parser, new_folder, one_line_errors, positive
+from utils.reports.results import markdown_table
 from utils.runs.code_hash import code_sha256
 from utils.runs.device import describe_device, pick_device
 from utils.training.loop import Trainer
@@ -82,7 +85,7 @@ def measure_step(script: str, flags: list[str], steps: int, tf32: bool) -> dict:
         return 0
 
     with patch.object(module, "fit", measure):
-        module.main(flags)
+        inspect.unwrap(module.main)(flags)  # without its one-line errors: one is caught here
     return found
 
 
@@ -139,8 +142,8 @@ def time_steps(trainer: Trainer, steps: int) -> dict:
     return record
 
 
-def about() -> dict:
-    """Device, driver, versions, code."""
+def about(script: str) -> dict:
+    """Device, driver, versions, the hash of the train script's code."""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
@@ -148,7 +151,7 @@ def about() -> dict:
         driver = "none"
     device = describe_device(pick_device(None)).replace("device: ", "")
     versions = {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
-    return {"device": device, "driver": driver, **versions, "code": code_sha256("Ours_MT")[:12]}
+    return {"device": device, "driver": driver, **versions, "code": code_sha256(script[len("train_") :])[:12]}
 
 
 def run_tests(args) -> dict:
@@ -167,7 +170,7 @@ def run_speed(args) -> dict:
         root = Path(args.out) / "phantoms" / dataset
         if not root.exists():
             make_phantom(dataset, root.parent, train=train, val=val, test=test, shape=shape)
-    record = {**about(), "iterations": iterations, "settings": {}}
+    record = {**about(script), "iterations": iterations, "settings": {}}
     for name in args.only or SETTINGS:
         argv = f"--name {dataset} --labeled_cases 3 {flags} {SETTINGS[name]} {args.flags}".split()
         argv += ["--root_path", str(root), "--output_dir", str(Path(args.out) / "unused")]
@@ -187,7 +190,7 @@ def run_training(args) -> dict:
     find_root(get_dataset(row.dataset))
     job = Job(row, 1337, args.out, tuple(args.flags.split()), None)
     outcome = run_job(job, time_limit=args.minutes)
-    record = {**about(), "state": job.state, "command": " ".join(job.commands()["train"])}
+    record = {**about(row.script), "state": job.state, "command": shlex.join(job.commands()["train"])}
     if outcome.failure == TIME_IS_UP:
         print(f"{job.name}: {job.state}; repeat this phase to continue")
     elif outcome.failure:
@@ -201,35 +204,35 @@ def run_training(args) -> dict:
 def speed_table(record: dict) -> list[str]:
     """A speed phase as Markdown."""
     settings = {name: found for name, found in record["settings"].items() if "step_ms" in found}
+    errors = [f"\n{name}: {found['error']}" for name, found in record["settings"].items() if "error" in found]
+    if not settings:
+        return errors
     first = next(iter(settings.values()))
     tflop = next((found["tflop"] for found in settings.values() if "tflop" in found), None)
-    lines = [
+    about = (
         f"{first['images']} images of {'×'.join(map(str, first['size']))} a step"
         + (f", {tflop:.2f} TFLOP forward and backward" if tflop else "")
-        + f"; {record['device']}, driver {record['driver']}, PyTorch {record['torch']}, cuDNN {record['cudnn']}.",
-        "",
-        f"| setting | step, ms | images/s | TFLOP/s | data, ms | kernels | launches | GPU busy, ms | memory, GiB "
-        f"| first step, s | validation, s | minutes for {record['iterations']:,} steps |",
-        "|---|" + "---|" * 11,
-    ]
+        + f"; {record['device']}, driver {record['driver']}, PyTorch {record['torch']}, cuDNN {record['cudnn']}."
+    )
+    rows = []
     for name, found in settings.items():
         step = found["step_ms"]
-        cells = [
-            f"{step:.1f}",
-            f"{1e3 * found['images'] / step:.0f}",
-            f"{1e3 * tflop / step:.1f}" if tflop else "",
-            f"{found['data_ms']:.1f}",
-            found.get("kernels", ""),
-            found.get("launches", ""),
-            f"{found['busy_ms']:.1f}" if "busy_ms" in found else "",
-            f"{found['reserved_gib']:.1f}" if "reserved_gib" in found else "",
-            f"{found['first_step_s']:.1f}",
-            f"{found['validation_s']:.1f}" if "validation_s" in found else "",
-            f"{step * record['iterations'] / 6e4:.1f}",
-        ]
-        lines.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")
-    errors = {name: found["error"] for name, found in record["settings"].items() if "error" in found}
-    return lines + [f"\n{name}: {error}" for name, error in errors.items()]
+        row = {
+            "setting": name,
+            "step, ms": f"{step:.1f}",
+            "images/s": f"{1e3 * found['images'] / step:.0f}",
+            "TFLOP/s": f"{1e3 * tflop / step:.1f}" if tflop else "",
+            "data, ms": f"{found['data_ms']:.1f}",
+            "kernels": found.get("kernels", ""),
+            "launches": found.get("launches", ""),
+            "GPU busy, ms": f"{found['busy_ms']:.1f}" if "busy_ms" in found else "",
+            "memory, GiB": f"{found['reserved_gib']:.1f}" if "reserved_gib" in found else "",
+            "first step, s": f"{found['first_step_s']:.1f}",
+            "validation, s": f"{found['validation_s']:.1f}" if "validation_s" in found else "",
+            f"minutes for {record['iterations']:,} steps": f"{step * record['iterations'] / 6e4:.1f}",
+        }
+        rows.append(list(row.values()))
+    return [about, "", *markdown_table([list(row), *rows]), *errors]
 
 
 def write_report(args) -> None:

@@ -51,7 +51,7 @@ from dataloaders.scans.custom_scans import (
 )
 from dataloaders.scans.downloads import WITHDRAWN, Source, find_cases, published_cases
 from dataloaders.scans.files import read_scan, scan_hash
-from dataloaders.scans.preparation import FLIPS, align_label, attributes, draw_margin, prepare
+from dataloaders.scans.preparation import FLIPS, align_label, attributes, draw_margin, prepare, slice_entry
 from utils.cli import Parser, new_folder, not_negative, one_line_errors, seed_number, worker_count
 from utils.runs.lock import hold
 
@@ -72,11 +72,6 @@ class Job(NamedTuple):
     seed: int
     label_flip: Optional[str] = None
     content: str = ""  # SHA-256 of an own scan's files, which may be corrected between two runs
-
-
-def slice_entry(name: str, case: str, index: int) -> str:
-    """A slice's name in the lists: ACDC counts from 1, Synapse from 0."""
-    return f"{case}_slice_{index + 1}" if name == "ACDC" else f"{case}_slice_{index:03d}"
 
 
 def target(job: Job, index: int = 0) -> Path:
@@ -221,7 +216,7 @@ def write_lists(
 
 
 def write_new(path: Path, text: str) -> list[str]:
-    """Write a text file; another one in its place is kept, which the phrase returned says."""
+    """Write a text file. A different one of that name is kept as .old, and the phrase returned says so."""
     changed = path.exists() and path.read_text() != text
     if changed:
         path.replace(path.with_name(path.name + ".old"))
@@ -230,7 +225,7 @@ def write_new(path: Path, text: str) -> list[str]:
 
 
 def check(info: DatasetInfo, jobs: dict[str, Job], existing: Path) -> bool:
-    """Hold every prepared case against an existing preparation, print what differs; whether nothing does."""
+    """Compare every prepared case with an existing preparation and print the differences; whether there are none."""
     root = next((existing / folder for folder in info.folders if (existing / folder).is_dir()), existing)
     if not root.is_dir():
         raise InputError(f"--check {existing}: no such folder")
@@ -379,14 +374,13 @@ def prepare_published(args) -> None:
         if case in found
     }
     wanted = [case for cases in roles.values() for case in cases]
-    known = {case for case in wanted if case in jobs or case in faults or case_of(case) in faults}
     lines = [fault for case, fault in faults.items() if case in map(case_of, wanted)]
     what = f"{info.name}: {len(wanted)} cases in the published lists, {len(jobs)} in {args.source}"
     lines += run_missing(list(jobs.values()), args, what)
 
-    missing = list(dict.fromkeys(case_of(case) for case in wanted if case not in known))
-    withdrawn = [case for case in missing if case in WITHDRAWN]
-    missing = [case for case in missing if case not in WITHDRAWN]
+    absent = dict.fromkeys(case_of(case) for case in wanted if case not in jobs and case_of(case) not in faults)
+    withdrawn = [case for case in absent if case in WITHDRAWN]
+    missing = [case for case in absent if case not in WITHDRAWN]
     if missing:
         print(f"missing from the download, {len(missing)}: {', '.join(missing)}")
     if withdrawn:
@@ -436,7 +430,7 @@ def prepare_own(args) -> None:
     labels = sum(scan.label is not None for scan in found.scans)
     what = f"{info.name}: {len(found.scans)} scans in {args.source}, {labels} with a label"
     warnings = [] if own.patient else patient_warnings(scans)
-    print(*warnings, sep="\n", end="\n" * len(warnings))  # before the work, which another expression would undo
+    print(*warnings, sep="\n", end="\n" * len(warnings))  # first: with another expression all work is done again
     lines = found.faults + run_missing(list(jobs.values()), args, what)
     for note in (*own.notes, *found.notes):
         print(note)

@@ -111,6 +111,7 @@ array_size = whole(1, 2**16)  # of a batch, a side, a ring; larger values are ty
 positive_number = checked(float, lambda value: 0 < value < math.inf, "a number above 0")
 voxel_size = checked(float, lambda value: 1e-3 <= value <= 1e3, "a size in mm from 0.001 to 1000")
 loss_weight = checked(float, lambda value: 0 <= value < math.inf, "a number of at least 0")
+minutes = checked(float, lambda value: 0 < value < math.inf, "more than 0 minutes")
 below_one = checked(float, lambda value: 0 <= value < 1, "a number of at least 0 and below 1")
 ramp_length = checked(number_or_whole, lambda value: 0 <= value < math.inf, "a number of at least 0")
 part_of_name = checked(
@@ -144,14 +145,6 @@ def _can_be_made(text: str) -> str:
     if any(len(os.fsencode(part)) > 255 for part in path.parts):
         raise argparse.ArgumentTypeError(f"{text}: a name is longer than 255 bytes")
     return text
-
-
-def minutes(text: str) -> float:
-    """An argparse type: a time of more than 0 minutes."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be more than 0 minutes, got {text}")
-    return value
 
 
 def dataset_names(dims: Sequence[int]) -> list[str]:

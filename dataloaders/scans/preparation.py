@@ -165,6 +165,11 @@ def to_axes(array: np.ndarray, axes: str) -> np.ndarray:
     return np.flip(array, [index for index, axis in enumerate(axes) if axis.isupper()])
 
 
+def slice_entry(name: str, case: str, index: int) -> str:
+    """A slice's name in the lists: ACDC counts from 1, Synapse from 0."""
+    return f"{case}_slice_{index + 1}" if name == "ACDC" else f"{case}_slice_{index:03d}"
+
+
 def from_axes(array: np.ndarray, axes: str) -> np.ndarray:
     """The way back from `to_axes`."""
     array = np.flip(array, [index for index, axis in enumerate(axes) if axis.isupper()])

@@ -341,6 +341,14 @@ def test_verify_lists_what_nothing_proves(damaged, tested_again, monkeypatch, tm
     assert verdict(tested_again).unverifiable == ["how the weights were trained: no config.json"]
 
 
+def test_verify_takes_tests_of_bare_weights(good):
+    (best,) = good.folder.glob("best.pth")
+    best.rename(good.folder / "iter_4_dice_0.5.pth")
+    (good.folder / "test_best").rename(good.folder / "test_iter_4_dice_0.5")
+    names = [verdict.folder.name for verdict in verify_run(good.folder, {2: reproduce.test_2d.predictor})]
+    assert names == ["test_iter_4_dice_0.5", "test_last"]
+
+
 def test_verify_names_what_it_cannot_verify(good, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         reproduce.main(["--verify", str(tmp_path / "nothing")])
@@ -441,6 +449,40 @@ def test_jobs_run_side_by_side_on_a_gpu_each(monkeypatch, tmp_path):
     monkeypatch.setattr(launchers, "run_job", pretend)
     ends = list(launchers.run_local([Job(GOOD, seed, str(tmp_path)) for seed in range(6)], 2))
     assert len(ends) == 6 and {gpu for gpu, _ in seen} == {0, 1} and max(count for _, count in seen) == 2
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP on this system")
+def test_under_nohup_a_hang_up_stays_ignored(monkeypatch, tmp_path):
+    handlers = []
+
+    def pretend(*_):
+        handlers.extend(signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM))
+        return jobs.Outcome("", 0.0)
+
+    monkeypatch.setattr(launchers, "run_job", pretend)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        list(launchers.run_local([Job(GOOD, 1, str(tmp_path))], 0))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert handlers[0] is signal.SIG_IGN and callable(handlers[1])
+
+
+def test_a_stop_reaches_a_command_that_is_being_started(monkeypatch):
+    stopper, sent = jobs.Stopper(), []
+
+    class Started:
+        def __init__(self, *_args, **_options):
+            stopper.stop()
+
+        def send_signal(self, number):
+            sent.append(number)
+
+        def wait(self):
+            return 130
+
+    monkeypatch.setattr(subprocess, "Popen", Started)
+    assert stopper.run(["train.py"], None) == 130 and sent == [signal.SIGTERM]
 
 
 @pytest.mark.parametrize(

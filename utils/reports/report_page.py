@@ -25,6 +25,7 @@ from utils.reports.figures import (
 from utils.reports.pages import Html, folded, image, join, legend, listing, page, table, tag
 from utils.reports.results import (
     ALL_COLUMNS,
+    find_tests,
     footnotes,
     published_notes,
     published_part,
@@ -52,11 +53,7 @@ def plot_run(path: Path) -> Path:
     folder without anything to draw.
     """
     path = Path(path)
-    tests = {
-        folder: read_results(folder).summary
-        for folder in sorted(path.glob("test_*"))
-        if (folder / "summary.json").exists() and folder.suffix not in (".new", ".old")
-    }
+    tests = {test: read_results(test).summary for test in find_tests(path) if test.parent == path}
     metrics = read_metrics(path / "metrics.jsonl") if (path / "metrics.jsonl").exists() else []
     if not tests and not metrics:
         raise InputError(

@@ -136,6 +136,12 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def find_tests(folder: Path) -> list[Path]:
+    """The folders of the tests at or below this folder, in order, without any that is being written or replaced."""
+    tests = (path.parent for path in sorted(Path(folder).rglob("test_*/summary.json")))
+    return [test for test in tests if test.suffix not in (".new", ".old")]
+
+
 class Results(NamedTuple):
     """What `write_results` wrote. tables: metric -> (cases, classes), NaN where a distance is undefined."""
 
@@ -348,6 +354,12 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "-" * max(len(line) for line in lines))
     return "\n".join(lines)
+
+
+def markdown_table(rows: Sequence[Sequence[object]]) -> list[str]:
+    """The lines of a Markdown table; the first row is its head."""
+    lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
 
 
 def titled(dataset: str, kind: str = "") -> str:

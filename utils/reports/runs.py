@@ -11,6 +11,7 @@ from typing import Mapping, Optional, Sequence
 from dataloaders.files import InputError
 from dataloaders.reading import file_hash
 from dataloaders.registry import DATASETS, DatasetInfo
+from utils.reports.results import find_tests
 from utils.runs.folder import FREE_ON_RESUME, recorded_flags
 
 
@@ -83,8 +84,7 @@ def find_records(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    tests = [path.parent for path in folder.rglob("test_*/summary.json") if not path.parent.suffix]
-    found = sorted({path.parent for path in (*folder.rglob("metrics.jsonl"), *tests)})
+    found = sorted({path.parent for path in (*folder.rglob("metrics.jsonl"), *find_tests(folder))})
     if not found:
         raise InputError(f"{folder}: no metrics.jsonl and no test_*/summary.json in it or below, nothing has run yet")
     return found

@@ -12,7 +12,7 @@ from dataloaders.files import InputError
 from dataloaders.registry import case_of, get_dataset
 from utils.evaluation.evaluate import defined_mean
 from utils.evaluation.metrics import HD95
-from utils.reports.results import Results, means, over_runs, read_results, titled
+from utils.reports.results import Results, find_tests, means, over_runs, read_results, titled
 from utils.reports.runs import Run, describe_run, disagreement, unfinished, usual_network
 from utils.reports.statistics import Difference, mean_interval, paired_difference
 
@@ -108,16 +108,15 @@ def find_settings(folders: Sequence[Path]) -> tuple[list[Setting], list[str]]:
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
-        for path in sorted(folder.rglob("test_*/summary.json")):
-            test, home = path.parent.resolve(), path.parent.parent
-            run = None if test in seen or test.suffix in (".new", ".old") else describe_run(home)
-            seen.add(test)
+        for test in find_tests(folder):
+            run = None if test.resolve() in seen else describe_run(test.parent)
+            seen.add(test.resolve())
             if run is None:
                 continue
             try:
                 if run.fault:
                     raise InputError(run.fault)
-                results = read_results(path.parent)
+                results = read_results(test)
             except InputError as error:
                 faults.append(str(error))
                 continue
@@ -128,7 +127,7 @@ def find_settings(folders: Sequence[Path]) -> tuple[list[Setting], list[str]]:
             setting.kind = setting.kind or results.summary.get("kind") or run.config.get("kind") or ""
             if run.path not in [other.path for other in setting.runs]:
                 setting.runs.append(run)
-            setting.tests.setdefault(path.parent.name[len("test_") :], []).append(results)
+            setting.tests.setdefault(test.name[len("test_") :], []).append(results)
     for setting in found.values():
         tests = [(run, test) for run in setting.runs for test in setting.tests.get("last", ())]
         notes = (unfinished(run, test.summary) for run, test in tests if test.folder.parent == run.path)

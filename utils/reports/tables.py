@@ -16,6 +16,7 @@ from utils.reports.results import (
     DISTANCES,
     footnotes,
     format_table,
+    markdown_table,
     metric_title,
     over_runs,
     over_runs_row,
@@ -264,10 +265,7 @@ def as_markdown(blocks: Sequence[Block]) -> str:
     """Tables as GitHub shows them."""
     parts = []
     for block in blocks:
-        for table in block.tables:
-            lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table.rows]
-            lines.insert(1, "|" + "---|" * len(table.rows[0]))
-            parts.append(f"{table.caption}\n\n" + "\n".join(lines) + "\n")
+        parts += ["\n".join([table.caption, "", *markdown_table(table.rows), ""]) for table in block.tables]
         parts.append("\n".join(f"{number}. {note}" for number, note in enumerate(block.notes, 1)) + "\n")
     return "\n".join(parts)
 

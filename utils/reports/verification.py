@@ -21,7 +21,7 @@ from dataloaders.reading import file_hash, read_list
 from dataloaders.registry import find_root, get_dataset, labelled_cases
 from dataloaders.training_data import require_list
 from utils.evaluation.metrics import HD95
-from utils.reports.results import Results, read_results
+from utils.reports.results import Results, find_tests, read_results
 from utils.reports.runs import Run, describe_run
 from utils.reports.testing import MakePredictor, open_test_list, score_weights
 from utils.runs.weights import WeightsFile
@@ -48,7 +48,7 @@ def verify_run(path: Path, predictors: Mapping[int, MakePredictor]) -> Iterator[
 
     predictors: of the test scripts, by the data's dimension. Raises InputError where nothing was tested.
     """
-    folders = [file.parent for file in sorted(Path(path).rglob("test_*/summary.json")) if not file.parent.suffix]
+    folders = find_tests(path)
     if not folders:
         raise InputError(f"{path}: no test_*/summary.json at or below; test it first")
     opened: dict[str, tuple] = {}

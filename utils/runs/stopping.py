@@ -58,17 +58,18 @@ class Stopping:
 STOP = Stopping()  # signals are the process's, not a run's
 
 
-def stoppable(main: Callable) -> Callable:
-    """Decorate a script's main(argv): STOP catches the signals meanwhile, and its time begins.
+def heeded_signals() -> list[signal.Signals]:
+    """SIGNALS without a SIGHUP or SIGTERM that is ignored already, as nohup does."""
+    return [n for n in SIGNALS if n == signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
 
-    A SIGHUP or SIGTERM that is ignored already stays so (nohup).
-    """
+
+def stoppable(main: Callable) -> Callable:
+    """Decorate a script's main(argv): STOP catches the signals meanwhile, and its time begins."""
 
     @functools.wraps(main)
     def wrapper(argv: Optional[Sequence[str]] = None):
         STOP.reset()
-        chosen = [n for n in SIGNALS if n == signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
-        handlers = {number: signal.signal(number, STOP.catch) for number in chosen}
+        handlers = {number: signal.signal(number, STOP.catch) for number in heeded_signals()}
         try:
             return main(argv)
         finally:

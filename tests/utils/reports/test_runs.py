@@ -6,6 +6,7 @@ import pytest
 
 from dataloaders.files import InputError
 from dataloaders.registry import DATASETS
+from utils.reports.results import find_tests
 from utils.reports.runs import find_records, find_runs
 
 ACDC = DATASETS["ACDC"]
@@ -32,6 +33,16 @@ def runs(tmp_path):
         for name in ("best.pth", "last.pth", "metrics.jsonl"):
             (folder / name).touch()
     return tmp_path
+
+
+def test_tests_of_any_weights_are_found_and_half_written_ones_are_not(tmp_path):
+    weights = "iter_30000_dice_0.8921"  # as bare files of this family are called
+    for name in ("test_best", f"test_{weights}", "test_last.new", "test_last.old", f"test_{weights}.new"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+        (tmp_path / "run" / name / "summary.json").touch()
+    (tmp_path / "run" / "test_empty").mkdir()
+    assert [test.name for test in find_tests(tmp_path)] == ["test_best", f"test_{weights}"]
+    assert find_records(tmp_path) == [tmp_path / "run"]
 
 
 @pytest.mark.parametrize(
