@@ -102,7 +102,7 @@ def compute_pretrain_losses(student, image_w, label_l, lam: Optional[torch.Tenso
     for none; mask M (H, W), ones with a box of zeros, None for no paste.
     """
     n = len(label_l)
-    image_l = image_w[:n] if lam is None else blend_styles(image_w, lam, perm)[:n]
+    image_l = blend_styles(image_w, lam, perm)[:n]
     if mask is None:
         logits, _ = student(image_l)
         loss_dice = dice_loss(logits.softmax(dim=1), label_l)
@@ -126,7 +126,7 @@ def compute_losses(
     style blending, lam None for none; mask M (H, W), ones with a box of zeros; ramp: r(step).
     """
     n, num_classes = len(label_l), memory_w.weights.shape[0]
-    image_l = image_w[:n] if lam is None else blend_styles(image_w, lam, perm)[:n]
+    image_l = blend_styles(image_w, lam, perm)[:n]
     (a, b), (label_a, label_b) = image_l.chunk(2), label_l.chunk(2)
     (u_a, u_b), (s_a, s_b) = image_w[n:].chunk(2), image_s[n:].chunk(2)
 

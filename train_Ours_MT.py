@@ -77,7 +77,7 @@ def compute_losses(
     """
     n = len(label_l)
     # L_l = 1/2 (CE + Dice) on the labelled images, their styles blended across the streams
-    image_l = image_w[:n] if lam is None else blend_styles(image_w, lam, perm)[:n]
+    image_l = blend_styles(image_w, lam, perm)[:n]
     logits_w, feat_w = student(torch.cat([image_l, image_w[n:]]))  # one forward: BN sees both
     prob_w = logits_w.softmax(dim=1)
     loss_ce = F.cross_entropy(logits_w[:n], label_l)

@@ -16,7 +16,7 @@ from typing import Optional
 
 from dataloaders.files import InputError
 from dataloaders.geometry import Spacing
-from dataloaders.info import SUFFIXES, Preparation
+from dataloaders.info import SUFFIXES, DatasetInfo, Preparation
 
 DESCRIPTION = "dataset.json"
 KEYS = {  # what each key must be, as errors say it
@@ -39,23 +39,15 @@ CHANNELS = ("channel_names", "modality")  # nnU-Net's, now and formerly
 
 
 @dataclass(frozen=True)
-class OwnDataset:
-    """What a dataset.json says."""
+class CustomDatasetInfo(DatasetInfo):
+    """A custom dataset, and what else its dataset.json says."""
 
-    path: Path
-    name: str
-    dims: int
-    classes: tuple[str, ...]
-    patch_size: tuple[int, ...]
-    stride: tuple[int, int]  # (0, 0) in 2-D
-    rot_flip: bool
-    patient: Optional[str]  # None: the scan's name without _frameNN
-    suffixes: tuple[str, ...]  # of the files that are scans
-    preparation: Preparation
-    notes: tuple[str, ...]  # one line per thing ignored
+    path: Path = Path()
+    suffixes: tuple[str, ...] = SUFFIXES  # of the files that are scans
+    notes: tuple[str, ...] = ()  # one line per thing ignored
 
 
-def read_own_dataset(path: Path) -> OwnDataset:
+def read_custom_dataset(path: Path) -> CustomDatasetInfo:
     """Read and check a dataset.json; raises InputError that names the file, the key and what it must be."""
     path = Path(path)
     try:
@@ -91,17 +83,23 @@ def read_own_dataset(path: Path) -> OwnDataset:
         axes="zyx" if dims == 2 else "xyz",
         **get("intensity", lambda value: _intensity(value, dims)),
     )
-    return OwnDataset(
-        path=path,
+    return CustomDatasetInfo(
         name=name,
         dims=dims,
         classes=classes,
         patch_size=patch_size,
+        folders=(name,),
+        slice_paths=("data/slices/{id}.h5",) if dims == 2 else (),
+        volume_paths=("data/{id}.h5",),
+        train_lists=("train_slices.list",) if dims == 2 else ("train.list",),
+        protocols={},
+        labelnum_unit="",
         stride=get("stride", lambda value: _stride(value, dims, patch_size), quarter),
         rot_flip=get("rot_flip", lambda value: _rot_flip(value, dims), False),
         patient=get("patient", _patient),
-        suffixes=get("file_ending", _file_ending, SUFFIXES),
         preparation=preparation,
+        path=path,
+        suffixes=get("file_ending", _file_ending, SUFFIXES),
         notes=_notes(path, values),
     )
 
@@ -129,7 +127,7 @@ def _notes(path: Path, values: dict) -> tuple[str, ...]:
 
 
 def _must(condition: bool) -> None:
-    """The parsers below refuse a value so; `read_own_dataset` says which and what it must be."""
+    """How the parsers below refuse a value; `read_custom_dataset` names the key and says what it must be."""
     if not condition:
         raise ValueError
 
@@ -169,7 +167,7 @@ def _patch_size(value, dims: int) -> tuple[int, ...]:
 
 
 def _intensity(value, dims: int) -> dict:
-    """The fields of a Preparation. In 3-D every scan is z-scored at last, as the published datasets are."""
+    """The fields of a Preparation. In 3-D every scan is z-scored in the end, as the published datasets are."""
     z_score = {"z_score": "scan"} if dims == 3 else {}
     if value == "min-max":
         return {"min_max": True, **z_score}

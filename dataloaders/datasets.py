@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from itertools import accumulate
 from pathlib import Path
 from typing import Iterator, NamedTuple, Optional, Sequence, Union
 
@@ -65,7 +67,7 @@ class VolumeDataset:
         return (self[index] for index in range(len(self)))
 
     def check(self) -> str:
-        """Read every case once and keep the first ones, as far as memory is meant for them: they are read many times.
+        """Read every case once and keep the first ones in memory, up to KEEP_BYTES: they are read many times.
 
         Returns the SHA-256 of the images and labels as they were read, in order. Raises InputError at the first case
         that is not as it should be.
@@ -105,12 +107,11 @@ class TrainingSet(Dataset):
             self.shapes.append(case[0].shape)
             self.has_label.append(case[1] is not None)
         self.sha256 = digest.hexdigest()
-        self.starts = [0, *np.cumsum([int(np.prod(shape)) for shape in self.shapes]).tolist()]
+        self.starts = list(accumulate(map(math.prod, self.shapes), initial=0))
         self.images = torch.empty(self.starts[-1])
         self.labels = torch.zeros(self.starts[-1], dtype=torch.uint8)
         for index in range(len(cases)):  # freed one by one: never twice in memory
-            place = slice(self.starts[index], self.starts[index + 1])
-            image, label = cases[index]
+            place, (image, label) = self.place(index), cases[index]
             self.images[place] = torch.from_numpy(image.ravel())
             if label is not None:
                 self.labels[place] = torch.from_numpy(label.ravel())
@@ -119,9 +120,9 @@ class TrainingSet(Dataset):
     def __len__(self) -> int:
         return len(self.shapes)
 
-    def label_of(self, index: int) -> torch.Tensor:
-        """The label of one image, its voxels in a row; zeros where it has none."""
-        return self.labels[self.starts[index] : self.starts[index + 1]]
+    def place(self, index: int) -> slice:
+        """Where one image's voxels are in `images` and, zeros where it has no label, in `labels`."""
+        return slice(self.starts[index], self.starts[index + 1])
 
     @property
     def num_bytes(self) -> int:
@@ -169,8 +170,8 @@ class SliceDataset(TrainingSet):
         index, inside = weak_index_maps(draws, [self.shapes[i] for i in indices], self.patch_size, self.device)
         images, labels = self.images, self.labels
         if len(indices) == 1:  # a copy in one go brings the slice into the processor's cache
-            part = slice(self.starts[indices[0]], self.starts[indices[0] + 1])
-            images, labels = images[part].clone(), labels[part].clone()
+            place = self.place(indices[0])
+            images, labels = images[place].clone(), labels[place].clone()
         else:
             index = index + to_device(np.array([self.starts[i] for i in indices]), self.device)[:, None, None]
         image_w, label = (values.index_select(0, index.flatten()).view(index.shape) for values in (images, labels))
@@ -190,9 +191,7 @@ class PatchDataset(TrainingSet):
         draws = [draw_patch(rng, shape, self.patch_size, self.info.rot_flip) for rng, shape in zip(rngs, shapes)]
         sample = {}
         for name, values in (("image_w", self.images), ("label", self.labels)):
-            volumes = [
-                values[self.starts[index] : self.starts[index + 1]].view(shape) for index, shape in zip(indices, shapes)
-            ]
+            volumes = [values[self.place(index)].view(shape) for index, shape in zip(indices, shapes)]
             patches = [apply_patch(volume, draw, self.patch_size) for volume, draw in zip(volumes, draws)]
             sample[name] = torch.stack(patches)
         return sample

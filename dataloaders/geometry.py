@@ -74,7 +74,7 @@ class Geometry:
 
     def distance(self, other: Geometry) -> float:
         """The largest distance in mm between the same corner of both grids."""
-        corners = np.array(np.meshgrid(*([0, size - 1] for size in self.size))).reshape(3, -1).T
+        corners = itertools.product(*((0, size - 1) for size in self.size))
         return max(float(np.linalg.norm(self.point(corner) - other.point(corner))) for corner in corners)
 
     @property
@@ -111,3 +111,15 @@ class Geometry:
         size = tuple(max(1, int(round(count * old / step))) for count, old, step in zip(self.size, self.spacing, new))
         first = self.point([step / old / 2 - 0.5 for old, step in zip(self.spacing, new)])
         return Geometry(size, new, tuple(float(value) for value in first), self.direction)
+
+
+def bounding_box(mask: np.ndarray) -> Optional[tuple[slice, ...]]:
+    """The smallest box that holds all of a mask or label that is not zero, None where it is empty."""
+    box: tuple[slice, ...] = ()
+    for axis in range(mask.ndim):
+        planes = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        if len(planes) == 0:
+            return None
+        box += (slice(int(planes[0]), int(planes[-1]) + 1),)
+        mask = mask[(slice(None),) * axis + (box[-1],)]
+    return box

@@ -7,15 +7,16 @@ import hashlib
 import json
 import os
 import re
-import zipfile
 import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Iterable, Iterator, Optional, Sequence
+from zipfile import BadZipFile
 
 import h5py
 import numpy as np
 
+from dataloaders.custom_datasets import DESCRIPTION
 from dataloaders.files import InputError
 from dataloaders.geometry import Geometry
 from dataloaders.info import Preparation
@@ -121,12 +122,21 @@ def image_axes(path: Path, dims: int) -> int:
         return 0
 
 
+# What NumPy and h5py raise for a file that is damaged or of another kind.
+DAMAGED = (AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, BadZipFile, zlib.error)
+
+
+def _open(path: Path):
+    """An h5 or npz file, as a mapping from names to arrays."""
+    return np.load(path, allow_pickle=False) if Path(path).suffix == ".npz" else h5py.File(path, "r")
+
+
 def lacks_label(path: Path) -> bool:
     """Whether a file holds an image without a label; False for a damaged file, which `read_case` names."""
     try:
-        with np.load(path, allow_pickle=False) if Path(path).suffix == ".npz" else h5py.File(path, "r") as file:
+        with _open(path) as file:
             return "image" in file and "label" not in file
-    except (OSError, RuntimeError, ValueError, zipfile.BadZipFile):
+    except DAMAGED:
         return False
 
 
@@ -135,11 +145,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
     Arrays of Python objects in an npz are refused, never unpickled.
     """
-    kind = "npz" if Path(path).suffix == ".npz" else "h5"
     try:
-        with np.load(path, allow_pickle=False) if kind == "npz" else h5py.File(path, "r") as file:
+        with _open(path) as file:
             return {key: np.asarray(file[key][()]) for key in ("image", "label") if key in file}
-    except (OSError, RuntimeError, TypeError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
+        kind = "npz" if Path(path).suffix == ".npz" else "h5"
         raise InputError(f"{path}: not a readable {kind} file, copy or prepare it again ({error})") from error
 
 
@@ -152,30 +162,34 @@ def read_spacing(path: Path) -> Optional[tuple[float, ...]]:
     """The voxel size in mm, in array axis order, that a file's attribute `spacing` states; None where it has none."""
     with h5py.File(path, "r") as file:
         spacing = file.attrs.get("spacing", file["image"].attrs.get("spacing"))
-    return None if spacing is None else tuple(float(value) for value in spacing)
+    try:
+        return None if spacing is None else tuple(float(value) for value in spacing)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: the attribute 'spacing' must hold the voxel size in mm along each axis") from error
+
+
+def h5_attributes(path: Path) -> dict:
+    """The attributes of an h5 file, none of an npz file."""
+    if Path(path).suffix != ".h5":
+        return {}
+    with h5py.File(path, "r") as file:
+        return dict(file.attrs)
 
 
 def stated_kind(root: Path, files: Iterable[Path]) -> str:
     """What the data are where they are no patients', "phantoms": `kind` in an h5 file's attributes or in dataset.json.
 
-    "" where nothing states it; nothing that is not a text is taken for it.
+    "" where nothing states it; values other than text are ignored.
     """
-    stated = []
-    for path in files:
-        if Path(path).suffix == ".h5":
-            with h5py.File(path, "r") as file:
-                stated.append(file.attrs.get("kind"))
+    stated = [h5_attributes(path).get("kind") for path in files]
     with suppress(OSError, ValueError, AttributeError):
-        stated.append(json.loads((root / "dataset.json").read_text()).get("kind"))
+        stated.append(json.loads((root / DESCRIPTION).read_text(encoding="utf-8-sig")).get("kind"))
     return next((kind for kind in stated if isinstance(kind, str) and kind), "")
 
 
 def stated_preparation(path: Path) -> Optional[Preparation]:
     """How scans became the array in this file, where it states it; raises InputError where that cannot be read."""
-    if Path(path).suffix != ".h5":
-        return None
-    with h5py.File(path, "r") as file:
-        stated = file.attrs.get("preparation")
+    stated = h5_attributes(path).get("preparation")
     if stated is None:
         return None
     try:
@@ -192,10 +206,7 @@ def stated_orientation(paths: Sequence[Path]) -> Optional[str]:
 
 def scan_geometry(path: Path) -> Optional[Geometry]:
     """The geometry of the scan that this file was prepared from, if it states one."""
-    if Path(path).suffix != ".h5":
-        return None
-    with h5py.File(path, "r") as file:
-        return Geometry.from_attributes(file.attrs, "scan")
+    return Geometry.from_attributes(h5_attributes(path), "scan")
 
 
 def read_case(
@@ -206,11 +217,7 @@ def read_case(
     A leading axis of one is dropped. Negative labels count as background. `unit_range`: the image must lie in [0, 1].
     Raises InputError for a file that is damaged, of another shape or type, or holds NaN or labels >= num_classes.
     """
-    return check_case(path, drop_leading_axis(read_arrays(path), dims), dims, num_classes, label_required, unit_range)
-
-
-def check_case(path, arrays: dict, dims: int, num_classes: int, label_required: bool, unit_range: bool):
-    """The checks of `read_case` on what a file held."""
+    arrays = drop_leading_axis(read_arrays(path), dims)
     for problem in case_problems(arrays, dims, num_classes, label_required, unit_range):
         raise InputError(f"{path}: {problem}")
     label = arrays.get("label")

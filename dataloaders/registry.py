@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Optional, Sequence
 
-from dataloaders.custom_datasets import DESCRIPTION, OwnDataset, read_own_dataset
+from dataloaders.custom_datasets import DESCRIPTION, CustomDatasetInfo, read_custom_dataset
 from dataloaders.files import InputError, did_you_mean
 from dataloaders.info import DatasetInfo, Preparation
 
@@ -142,32 +142,17 @@ def get_dataset(name: str, root_path: Optional[str] = None) -> DatasetInfo:
             "a custom one with "
             f"scripts/prepare.py --name Custom ({place})"
         )
-    own = read_own_dataset(folder / DESCRIPTION)
+    own = read_custom_dataset(folder / DESCRIPTION)
     if own.name != name:
         raise InputError(f"{own.path}: describes {own.name}, not {name}: give --name {own.name} with --root_path")
-    return own_info(own)
+    return custom_info(own)
 
 
-def own_info(own: OwnDataset) -> DatasetInfo:
-    """The entry of a custom dataset; raises InputError where it has the name of a published one."""
+def custom_info(own: CustomDatasetInfo) -> DatasetInfo:
+    """`own` itself; raises InputError where it has the name of a published dataset."""
     if own.name in (*DATASETS, *ALIASES):
         raise InputError(f"{own.path}: 'name' is {own.name}, which is a published dataset; choose another")
-    return DatasetInfo(
-        name=own.name,
-        dims=own.dims,
-        classes=own.classes,
-        patch_size=own.patch_size,
-        stride=own.stride,
-        rot_flip=own.rot_flip,
-        folders=(own.name,),
-        slice_paths=("data/slices/{id}.h5",) if own.dims == 2 else (),
-        volume_paths=("data/{id}.h5",),
-        train_lists=("train_slices.list",) if own.dims == 2 else ("train.list",),
-        protocols={},
-        labelnum_unit="",
-        preparation=own.preparation,
-        patient=own.patient,
-    )
+    return own
 
 
 def find_root(info: DatasetInfo, root_path: Optional[str] = None) -> Path:
@@ -211,9 +196,15 @@ def volume_of(entry: str) -> str:
     return re.sub(r"_slice_?\d+$", "", entry)
 
 
+def slice_entry(name: str, case: str, index: int) -> str:
+    """A slice's name in the lists: ACDC counts from 1, Synapse from 0."""
+    return f"{case}_slice_{index + 1}" if name == "ACDC" else f"{case}_slice_{index:03d}"
+
+
 def slice_number(entry: str) -> int:
-    """The number at the end of a slice's name, by which a volume is stacked."""
-    return int(re.search(r"(\d+)$", entry).group(1))
+    """A slice's number, by which a volume is stacked; -1 where the name has none."""
+    found = re.search(r"_slice_?(\d+)$", entry)
+    return int(found[1]) if found else -1
 
 
 def labelled_cases(
@@ -224,28 +215,24 @@ def labelled_cases(
     `labeled_cases` (a user's own number of cases at the list's head) goes before `labelnum` (the dataset's protocol).
     Raises InputError for a number that the dataset or the list does not have, naming the possible ones.
     """
-    cases = list(dict.fromkeys(case_of(entry) for entry in entries))
+    cases = list(dict.fromkeys(map(case_of, entries)))
+    flag = f"--labelnum {labelnum}"
     if labeled_cases is not None:
         flag = rule = f"--labeled_cases {labeled_cases}"
         wanted = labeled_cases
     elif labelnum in info.protocols:
-        flag, rule, wanted = (
-            f"--labelnum {labelnum}",
-            f"protocol {labelnum} {info.labelnum_unit}",
-            info.protocols[labelnum],
-        )
+        rule, wanted = f"protocol {labelnum} {info.labelnum_unit}", info.protocols[labelnum]
     elif info.any_labelnum and labelnum is not None:
-        flag, rule, wanted = f"--labelnum {labelnum}", "no published protocol", labelnum
+        rule, wanted = "no published protocol", labelnum
     elif not info.protocols:
         raise InputError(
             f"{info.name} has no protocol for --labelnum: say with --labeled_cases N how many of the "
             f"{len(cases)} training cases are labelled"
         )
     else:
-        known = ", ".join(str(number) for number in info.protocols)
+        known = ", ".join(map(str, info.protocols))
         raise InputError(
-            f"--labelnum {labelnum}: {info.name} has {known} ({info.labelnum_unit}); "
-            "for any other number of cases use --labeled_cases"
+            f"{flag}: {info.name} has {known} ({info.labelnum_unit}); for any other number of cases use --labeled_cases"
         )
     if wanted is None:
         return cases, rule

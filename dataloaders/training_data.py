@@ -106,7 +106,8 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
         raise InputError(f"{train_list}: lists {other} ({entries[0]}), training needs a list of {what}")
     names, rule = labelled_cases(info, entries, args.labelnum, args.labeled_cases)
 
-    selection, selection_rule, held_out = _selection(args, info, root, entries, names)
+    val_list = find_list(info, root, "val", args.val_list)
+    selection, selection_rule, held_out = _selection(args, info, root, val_list, entries, names)
     if args.protocol is None:
         args.protocol = "paper"  # without effect: there is a validation list
     if val_cases is not None and val_cases < len(selection):
@@ -137,9 +138,9 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
         f"labelled: {len(names)} cases ({rule}){some} ({len(labelled) / len(entries):.1%}): " + ", ".join(names),
         f"unlabelled: {cases - len(names)} cases{rest}",
         f"selection of the best weights: {selection_rule}",
-        *_protocol_warning(info, root, args),
+        *_protocol_warning(args, val_list),
         *_label_warnings(train, info, entries, labelled),
-        *_overlap_warnings(info, root, args, entries, selection.names),
+        *_overlap_warnings(info, root, args, val_list, entries, selection.names),
         *_nothing_unlabelled(args, unlabelled),
     ]
     lists = {"train": list_hash(entries), "selection": list_hash(selection.names)}
@@ -164,7 +165,7 @@ def load_training_data(args: argparse.Namespace, strong: bool = True, val_cases:
 
 
 def _check_labels(paths: Sequence[Path], entries: Sequence[str], labelled: Sequence[int], names: Sequence[str]):
-    """Raise InputError that says how many cases could be labelled, where one of these has no label."""
+    """Raise InputError if a case to be labelled has no label; it says how many cases before it have one."""
     bare = {case_of(entries[index]): paths[index] for index in reversed(labelled) if lacks_label(paths[index])}
     for number, case in enumerate(names):
         if case in bare:
@@ -180,9 +181,10 @@ def _nothing_unlabelled(args, unlabelled: Sequence[int]) -> list[str]:
     return ["WARNING: no case is unlabelled: only the supervised loss is trained, as by --preset supervised"]
 
 
-def _selection(args, info: DatasetInfo, root: Path, entries: Sequence[str], labelled: Sequence[str]):
+def _selection(
+    args, info: DatasetInfo, root: Path, val_list: Optional[Path], entries: Sequence[str], labelled: Sequence[str]
+):
     """The volumes that select the best weights, the rule in words, and the cases it takes out of training."""
-    val_list = find_list(info, root, "val", args.val_list)
     if val_list is not None:
         volumes = open_volumes(info, root, val_list)
         return volumes, f"mean Dice on {val_list.name} ({len(volumes)} volumes)", set()
@@ -245,8 +247,7 @@ def _held_out_volumes(info: DatasetInfo, root: Path, entries: Sequence[str], cas
     return VolumeDataset(info, list(volumes), slices)
 
 
-def _protocol_warning(info: DatasetInfo, root: Path, args) -> list[str]:
-    val_list = find_list(info, root, "val", args.val_list)
+def _protocol_warning(args, val_list: Optional[Path]) -> list[str]:
     if args.protocol == "paper" or val_list is None:
         return []
     return [f"WARNING: --protocol {args.protocol} has no effect, {val_list.name} is a validation list"]
@@ -256,7 +257,7 @@ def _label_warnings(train, info: DatasetInfo, entries: Sequence[str], labelled: 
     """A line for labelled cases without foreground, and one for each class that labelled images hardly show."""
     voxels: dict[str, torch.Tensor] = {}
     for index in labelled:
-        counts = torch.bincount(train.label_of(index), minlength=info.num_classes)
+        counts = torch.bincount(train.labels[train.place(index)], minlength=info.num_classes)
         voxels[case_of(entries[index])] = voxels.get(case_of(entries[index]), 0) + counts
     empty = [case for case, counts in voxels.items() if not counts[1:].any()]
     lines = [f"the labels of {len(empty)} labelled cases are all background: {', '.join(empty)}"] if empty else []
@@ -265,12 +266,12 @@ def _label_warnings(train, info: DatasetInfo, entries: Sequence[str], labelled: 
 
 
 def _overlap_warnings(
-    info: DatasetInfo, root: Path, args, entries: Sequence[str], selection: Sequence[str]
+    info: DatasetInfo, root: Path, args, val_list: Optional[Path], entries: Sequence[str], selection: Sequence[str]
 ) -> list[str]:
     """A line for each pair of lists that share cases though they should not."""
     pairs = [("train and select", entries, selection)]
     test_list = find_list(info, root, "test", args.test_list)
-    on_test = args.protocol == "paper" and find_list(info, root, "val", args.val_list) is None
+    on_test = args.protocol == "paper" and val_list is None
     if test_list is not None and not on_test:
         tested = read_list(test_list, root, info.volume_paths)
         pairs.append(("train and are in the test list", entries, tested))

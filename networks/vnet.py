@@ -74,7 +74,7 @@ class VNet(nn.Module):
         self.out_conv = CONV[dims](n, num_classes, kernel_size=1)
         self.dropout = DROPOUT[dims](0.5)
 
-    def _decode(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         if any(size % 16 for size in x.shape[2:]):
             raise ValueError(f"every axis must be divisible by 16, got {tuple(x.shape[2:])}")
         x1 = self.block_one(x)
@@ -89,9 +89,6 @@ class VNet(nn.Module):
         logits = self.out_conv(self.dropout(self.block_nine(feat_1)))
         return logits, [feat_1, feat_2, feat_3, feat_4]
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        return self._decode(x)
-
 
 class DuCiSCNet(VNet):
     """`VNet` with outputs on the three coarser summed-skip features.
@@ -105,6 +102,6 @@ class DuCiSCNet(VNet):
             self.add_module(f"out_conv_{level}", CONV[dims](FILTERS * 2 ** (level - 1), num_classes, kernel_size=1))
 
     def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        logits, feats = self._decode(x)
+        logits, feats = super().forward(x)
         _, feat_2, feat_3, feat_4 = feats
         return [self.out_conv_4(feat_4), self.out_conv_3(feat_3), self.out_conv_2(feat_2), logits], feats

@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run f
 
 from dataloaders.checks.findings import all_findings, labelled_by_protocol
 from dataloaders.checks.inspection import Facts, inspect, middle_two
-from dataloaders.checks.lists import ROLES, CheckedList, Finding, number_of, read_lists
+from dataloaders.checks.lists import ROLES, CheckedList, Finding, read_lists
 from dataloaders.files import InputError, write_text
-from dataloaders.registry import DatasetInfo, case_of, find_root, get_dataset
+from dataloaders.registry import DatasetInfo, case_of, find_root, get_dataset, slice_number
 from utils.cli import Parser, add_name_flag, new_file, one_line_errors, worker_count
 from utils.pictures import can_draw
 from utils.reports.contact_sheet import Card, render_sheet, thumbnail
@@ -154,7 +154,7 @@ def make_sections(info: DatasetInfo, lists, findings: Sequence[Finding], thumbna
             text += f"{extent}; {', '.join(shares) or 'no label'}"
             concerning = [f for f in findings if (checked.role, volume) in f.volumes and not f.note]
             found = [f"{Path(f.where).name}: {f.what}" for f in concerning]
-            pictures = sorted(thumbnails.get((checked.role, volume), []), key=lambda one: number_of(f"_{one[0]}"))
+            pictures = sorted(thumbnails.get((checked.role, volume), []), key=lambda one: slice_number(f"_{one[0]}"))
             cards.append(Card(volume, text, pictures, found))
         sections.append((f"{checked.role}: {checked.path.name}, {len(cards)} volumes", cards))
     return sections

@@ -28,10 +28,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run f
 from dataloaders.custom_datasets import DESCRIPTION
 from dataloaders.files import InputError, write_h5, write_text
 from dataloaders.geometry import Geometry
-from dataloaders.registry import DATASETS, DatasetInfo, get_dataset
+from dataloaders.registry import DATASETS, DatasetInfo, get_dataset, slice_entry
 from dataloaders.scans.downloads import published_cases
 from dataloaders.scans.files import write_label, write_scan
-from dataloaders.scans.preparation import from_axes, slice_entry
+from dataloaders.scans.preparation import from_axes
 from dataloaders.scans.scan import flip_array
 from dataloaders.seeding import generator
 from utils.cli import Parser, array_size, new_folder, not_negative, one_line_errors, positive, seed_number

@@ -36,14 +36,14 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
 from dataloaders.checks.patient_names import describe_suspects, suspect_patients
-from dataloaders.custom_datasets import DESCRIPTION, read_own_dataset
+from dataloaders.custom_datasets import DESCRIPTION, read_custom_dataset
 from dataloaders.files import InputError, WriteError, write_h5, write_text
 from dataloaders.info import Preparation
 from dataloaders.reading import read_arrays, resolve
-from dataloaders.registry import PREPARATIONS, DatasetInfo, case_of, get_dataset, own_info
+from dataloaders.registry import PREPARATIONS, DatasetInfo, case_of, custom_info, get_dataset, slice_entry
 from dataloaders.scans.comparison import Difference, compare_case
 from dataloaders.scans.custom_scans import (
-    OwnScan,
+    CustomScan,
     find_scans,
     labelled_patients,
     scan_table,
@@ -51,7 +51,7 @@ from dataloaders.scans.custom_scans import (
 )
 from dataloaders.scans.downloads import WITHDRAWN, Source, find_cases, published_cases
 from dataloaders.scans.files import read_scan, scan_hash
-from dataloaders.scans.preparation import FLIPS, align_label, attributes, draw_margin, prepare, slice_entry
+from dataloaders.scans.preparation import FLIPS, align_label, attributes, draw_margin, prepare
 from utils.cli import Parser, new_folder, not_negative, one_line_errors, seed_number, worker_count
 from utils.runs.lock import hold
 
@@ -395,7 +395,7 @@ def prepare_published(args) -> None:
     report(lines, bool(missing) or not all(same))
 
 
-def prepare_own(args) -> None:
+def prepare_custom(args) -> None:
     """A custom dataset, as its dataset.json says, with lists by a split of its patients."""
     path = args.source / DESCRIPTION
     if args.name == "Custom" and not args.source.is_dir():
@@ -403,10 +403,10 @@ def prepare_own(args) -> None:
     if not path.is_file():
         names = ", ".join(PREPARATIONS)
         raise InputError(f"--name {args.name}: choose {names}, or a custom dataset, which needs {path}; no such file")
-    own = read_own_dataset(path)
+    own = read_custom_dataset(path)
     if args.name not in ("Custom", own.name):
         raise InputError(f"--name {args.name}: {path} describes {own.name}; give --name {own.name} or Custom")
-    info, found = own_info(own), find_scans(own, args.source)
+    info, found = custom_info(own), find_scans(own, args.source)
     root = args.out / info.name
     hold(root)
     try:
@@ -457,7 +457,7 @@ def prepare_own(args) -> None:
     print(*warnings, sep="\n", end="\n" * len(warnings))
 
 
-def patient_warnings(scans: dict[str, list[OwnScan]]) -> list[str]:
+def patient_warnings(scans: dict[str, list[CustomScan]]) -> list[str]:
     """A line where scans that count as patients of their own look like several scans of one."""
     roles = {scan.patient: [role] for role, of_role in scans.items() for scan in of_role}
     suspects = suspect_patients(roles)
@@ -470,7 +470,7 @@ def main(argv=None):
     if args.name in PREPARATIONS:
         prepare_published(args)
     else:
-        prepare_own(args)
+        prepare_custom(args)
 
 
 if __name__ == "__main__":

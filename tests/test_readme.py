@@ -42,7 +42,7 @@ def commands_of(path):
     return commands("\n".join([*blocks, *(" ".join(code.split()) for code in inline)]))
 
 
-# What docs/EXTENDING.md adds: test_extending.py and test_own_data.py run it.
+# What docs/EXTENDING.md adds: test_extending.py and test_custom_data.py run it.
 OWN = ("train_CPS.py", "--net tiny", "--name MyACDC")
 COMMANDS = sorted(
     command

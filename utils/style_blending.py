@@ -67,11 +67,13 @@ def draw_blend(
     return torch.from_numpy(lam.astype(np.float32)), torch.from_numpy(perm)
 
 
-def blend_styles(image: torch.Tensor, lam: torch.Tensor, perm: torch.Tensor) -> torch.Tensor:
+def blend_styles(image: torch.Tensor, lam: Optional[torch.Tensor], perm: Optional[torch.Tensor]) -> torch.Tensor:
     """Give each image a style between its own and its partner's: (B, 1, H, W) -> (B, 1, H, W), clipped to [0, 1].
 
-    lam (B,): 1 keeps the image's own style; perm (B,): the partners' indices.
+    lam (B,): 1 keeps the image's own style, None for no blending; perm (B,): the partners' indices.
     """
+    if lam is None:
+        return image
     mean = image.mean(dim=(2, 3), keepdim=True)  # mu_i
     std = (image.var(dim=(2, 3), keepdim=True) + 1e-6).sqrt()  # sigma_i, unbiased
     lam = lam.to(image.dtype)[:, None, None, None]

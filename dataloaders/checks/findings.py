@@ -8,15 +8,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
-from dataloaders.checks.lists import CheckedList, Finding, number_of, summarise_entries
+from dataloaders.checks.lists import CheckedList, Finding, summarise_entries
 from dataloaders.checks.patient_names import describe_suspects, suspect_patients
 from dataloaders.custom_datasets import DESCRIPTION
 from dataloaders.datasets import slice_name
 from dataloaders.files import InputError
 from dataloaders.reading import hardly_shown
-from dataloaders.registry import DATASETS, DatasetInfo, case_of, labelled_cases
+from dataloaders.registry import DATASETS, DatasetInfo, case_of, labelled_cases, slice_number
 
-# A class that so many of the other cases have is missed where it lacks; anatomy varies, so fewer make it a note.
+# A case without a class is a finding if at least this share of the other cases has it, else a note: anatomy varies.
 NEARLY_ALL, ENOUGH_CASES = 0.95, 3
 
 
@@ -52,12 +52,11 @@ def _file_findings(info: DatasetInfo, checked: CheckedList) -> Iterator[Finding]
 def _volume_findings(info: DatasetInfo, checked: CheckedList) -> Iterator[Finding]:
     """Each volume as a whole: gaps between its slices, their shapes, its range, an empty label."""
     volumes = {name: entries for name, entries in checked.volumes().items() if any(e in checked.files for e in entries)}
-    starts = Counter(number_of(entries[0]) for entries in volumes.values())
+    starts = Counter(slice_number(entries[0]) for entries in volumes.values())
     usual = starts.most_common(1)[0][0] if starts else 0
     for name, entries in volumes.items():
-        where = checked.place(name, [entry for entry in entries if entry in checked.files])
-        volume = ((checked.role, name),)
-        numbers = [number_of(entry) for entry in entries]
+        where, volume = checked.place(name), ((checked.role, name),)
+        numbers = [slice_number(entry) for entry in entries]
         before = [min(usual, numbers[0]) - 1, *numbers]
         gaps = [(last + 1, number - 1) for last, number in zip(before, numbers) if number > last + 1]
         if checked.dims == 2 and gaps:
@@ -86,7 +85,9 @@ def _label_findings(info: DatasetInfo, train: CheckedList) -> Iterator[Finding]:
     """Training cases without a label, and whether --labelnum finds the published cases."""
     bare = [entry for entry, fact in train.facts.items() if not fact.has_label and fact.shape]
     protocols = labelled_by_protocol(info, train)
-    lacking = [why for labelnum, why in protocols.items() if isinstance(why, str) and _named(info, labelnum)]
+    # protocols that name their cases; the others take so many at the list's head, which a short list may not have
+    named = [number for number, cases in info.protocols.items() if isinstance(cases, tuple)]
+    lacking = [protocols[number] for number in named if isinstance(protocols[number], str)]
     if lacking:  # the last names the most cases
         yield Finding(train.path, f"{lacking[-1]}; add them, or train with --labeled_cases")
     labelled = {labelnum: cases for labelnum, cases in protocols.items() if not isinstance(cases, str)}
@@ -105,11 +106,6 @@ def _label_findings(info: DatasetInfo, train: CheckedList) -> Iterator[Finding]:
     if rest:
         what = f"{len(rest)} files have no 'label', fine for unlabelled cases: {summarise_entries(rest)}"
         yield Finding(train.path, what, note=True)
-
-
-def _named(info: DatasetInfo, labelnum: int) -> bool:
-    """Whether the protocol names its cases, rather than so many at the list's head, which a short list may lack."""
-    return isinstance(info.protocols[labelnum], tuple)
 
 
 def labelled_by_protocol(info: DatasetInfo, train: CheckedList) -> dict[int, object]:
@@ -131,11 +127,11 @@ def _lacking_classes(info: DatasetInfo, lists: Sequence[CheckedList]) -> Iterato
             voxels = [checked.facts[entry].voxels for entry in entries if entry in checked.facts]
             counts = [sum(column) for column in zip(*(part for part in voxels if part is not None))]
             if any(counts):
-                labelled.append((checked, name, [e for e in entries if e in checked.files], counts))
-    train = [(checked, counts) for checked, _, _, counts in labelled if checked.role == "train"]
+                labelled.append((checked, name, counts))
+    train = [(checked, counts) for checked, _, counts in labelled if checked.role == "train"]
     others = len(labelled) - 1
     for index, label in enumerate(info.classes):
-        lacking = [(checked, name, entries) for checked, name, entries, counts in labelled if not counts[index]]
+        lacking = [(checked, name) for checked, name, counts in labelled if not counts[index]]
         share = (len(labelled) - len(lacking)) / max(others, 1)
         if len(lacking) == len(labelled) > 0:
             what = f"no label has a voxel of {label} (value {index + 1}); correct the classes, or the labels"
@@ -144,11 +140,10 @@ def _lacking_classes(info: DatasetInfo, lists: Sequence[CheckedList]) -> Iterato
         for what in hardly_shown([counts[index : index + 1] for _, counts in train], [label]):
             yield Finding(train[0][0].path, f"{what} (value {index + 1}), though other lists do; correct the labels")
             lacking = [case for case in lacking if case[0].role != "train"]
-        for checked, name, entries in lacking if others >= ENOUGH_CASES and share > 0.5 else ():
+        for checked, name in lacking if others >= ENOUGH_CASES and share > 0.5 else ():
             what = f"no voxel of {label}, which {len(labelled) - len(lacking)} of the other {others} cases have"
             what += "; look at it: a patient may lack it, a label may be cut or numbered otherwise"
-            where = checked.place(name, entries)
-            yield Finding(where, what, ((checked.role, name),), note=share < NEARLY_ALL)
+            yield Finding(checked.place(name), what, ((checked.role, name),), note=share < NEARLY_ALL)
 
 
 def _shared_cases(lists: Sequence[CheckedList]) -> Iterator[Finding]:

@@ -50,8 +50,7 @@ def inspect(path: Path, info: DatasetInfo, dims: int, label_required: bool, draw
         facts = facts._replace(voxels=voxels, negative=bool(label.min() < 0))
     if image is None or image.size == 0 or image.dtype.kind not in "fiu":
         return facts
-    types = () if label is None else (str(label.dtype),)
-    types = (str(image.dtype), *types)
+    types = tuple(str(array.dtype) for array in (image, label) if array is not None)
     facts = facts._replace(shape=image.shape, types=() if types in (("float32", "uint8"), ("float32",)) else types)
     image = image.astype(np.float32, copy=False)
     if not np.isfinite(image).all():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Iterator, Mapping, NamedTuple, Optional, Sequence
 from dataloaders.checks.inspection import Facts
 from dataloaders.files import InputError
 from dataloaders.reading import missing_hint, read_list, resolve
-from dataloaders.registry import DATASETS, DatasetInfo, volume_of
+from dataloaders.registry import DATASETS, DatasetInfo, slice_number, volume_of
 from dataloaders.training_data import find_list
 
 ROLES = ("train", "val", "test")
@@ -36,8 +35,8 @@ class CheckedList:
     role: str
     path: Path
     dims: int  # of its files: 2 slices, 3 volumes
-    lines: int  # entries with repetitions
-    entries: list[str]  # without
+    lines: int  # entries, repetitions included
+    entries: list[str]  # each once
     files: dict[str, Path] = field(default_factory=dict)  # entry -> file, in the list's order
     facts: dict[str, Facts] = field(default_factory=dict)
 
@@ -50,17 +49,11 @@ class CheckedList:
         volumes = defaultdict(list)
         for entry in self.entries:
             volumes[self.volume_of(entry)].append(entry)
-        return {name: sorted(entries, key=number_of) for name, entries in volumes.items()}
+        return {name: sorted(entries, key=slice_number) for name, entries in volumes.items()}
 
-    def place(self, volume: str, entries: Sequence[str]) -> str:
+    def place(self, volume: str) -> str:
         """What to call a volume: its file, or the list and its name."""
-        return str(self.files[entries[0]]) if self.dims == 3 else f"{self.path}: {volume}"
-
-
-def number_of(entry: str) -> int:
-    """A slice's number, -1 where the name has none."""
-    found = re.search(r"_slice_?(\d+)$", entry)
-    return int(found.group(1)) if found else -1
+        return str(self.files[volume]) if self.dims == 3 else f"{self.path}: {volume}"
 
 
 def read_lists(
@@ -120,7 +113,7 @@ def summarise_entries(entries: Sequence[str]) -> str:
     """Names in one line, the slices of a volume together: "case0005 slices 1-3, 7; case0006 slice 2"."""
     parts = []
     for volume in dict.fromkeys(map(volume_of, entries)):
-        numbers = sorted(number_of(entry) for entry in entries if volume_of(entry) == volume)
+        numbers = sorted(slice_number(entry) for entry in entries if volume_of(entry) == volume)
         runs: list[list[int]] = []
         for number in numbers:
             if runs and number == runs[-1][-1] + 1:

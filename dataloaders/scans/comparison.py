@@ -6,6 +6,8 @@ from typing import Dict, NamedTuple, Optional
 
 import numpy as np
 
+from dataloaders.geometry import bounding_box
+
 Arrays = Dict[str, np.ndarray]  # `image` and `label`, of one shape
 
 
@@ -42,19 +44,15 @@ def compare_case(ours: Arrays, theirs: Arrays, cropped: bool) -> Difference:
 
 def shared_part(ours: np.ndarray, theirs: np.ndarray) -> Optional[tuple[tuple, tuple]]:
     """The same part of two crops of one label, found by its box in the first two axes; None if the boxes differ."""
+    boxes = bounding_box(ours), bounding_box(theirs)
+    if None in boxes or ours.shape[2:] != theirs.shape[2:]:
+        return None
     parts = [], []
-    for axis in range(2):
-        rest = tuple(other for other in range(ours.ndim) if other != axis)
-        ends = []
-        for label in (ours, theirs):
-            inside = np.flatnonzero(label.any(axis=rest))
-            if not len(inside):
-                return None
-            ends.append((int(inside[0]), int(inside[-1]) + 1, label.shape[axis]))
-        (start, stop, size), (other_start, other_stop, other_size) = ends
-        if stop - start != other_stop - other_start or ours.shape[2:] != theirs.shape[2:]:
+    for axis, (own, other) in enumerate(zip(boxes[0][:2], boxes[1][:2])):
+        if own.stop - own.start != other.stop - other.start:
             return None
-        before, after = min(start, other_start), min(size - stop, other_size - other_stop)
-        parts[0].append(slice(start - before, stop + after))
-        parts[1].append(slice(other_start - before, other_stop + after))
+        before = min(own.start, other.start)
+        after = min(ours.shape[axis] - own.stop, theirs.shape[axis] - other.stop)
+        for part, box in zip(parts, (own, other)):
+            part.append(slice(box.start - before, box.stop + after))
     return tuple(parts[0]), tuple(parts[1])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Sequence
 
 from dataloaders.checks.patient_names import EACH_SCAN
-from dataloaders.custom_datasets import OwnDataset
+from dataloaders.custom_datasets import CustomDatasetInfo
 from dataloaders.files import InputError, csv_text
 from dataloaders.registry import case_of, volume_of
 from dataloaders.scans.files import scan_files, scan_suffix
@@ -24,7 +24,7 @@ LAYOUTS = (
 )
 
 
-class OwnScan(NamedTuple):
+class CustomScan(NamedTuple):
     """One scan. `volume` is its name in the prepared dataset, from which `case_of` finds the patient."""
 
     volume: str
@@ -37,12 +37,12 @@ class OwnScan(NamedTuple):
 class Found(NamedTuple):
     """What a source folder holds: whole scans, one line per fault, and one line per thing skipped."""
 
-    scans: list[OwnScan]
+    scans: list[CustomScan]
     faults: list[str]
     notes: list[str]
 
 
-def find_scans(own: OwnDataset, source: Path) -> Found:
+def find_scans(own: CustomDatasetInfo, source: Path) -> Found:
     """The scans in images/ and labels/, or in nnU-Net's folders. A scan is a file, or a folder of DICOM slices.
 
     Raises InputError if neither exists, both do, or no scan is in them.
@@ -68,7 +68,9 @@ def find_scans(own: OwnDataset, source: Path) -> Found:
     return _with_patients(own, found, faults, notes)
 
 
-def _pairs(own: OwnDataset, images: Path, labels: Path) -> tuple[dict[str, tuple[Path, Optional[Path]]], list[str]]:
+def _pairs(
+    own: CustomDatasetInfo, images: Path, labels: Path
+) -> tuple[dict[str, tuple[Path, Optional[Path]]], list[str]]:
     """Name -> image and label, None without a label; and one line per fault."""
     of_images, of_labels = _by_name(own, images, folders=True), _by_name(own, labels, folders=False)
     if images.name.startswith("imagesT"):
@@ -85,7 +87,7 @@ def _pairs(own: OwnDataset, images: Path, labels: Path) -> tuple[dict[str, tuple
     return pairs, faults
 
 
-def _by_name(own: OwnDataset, folder: Path, folders: bool) -> dict[str, list[Path]]:
+def _by_name(own: CustomDatasetInfo, folder: Path, folders: bool) -> dict[str, list[Path]]:
     """Name without suffix -> the scans of this name in a folder, sorted; hidden files are skipped."""
     paths = defaultdict(list)
     for path in scan_files(folder, own.suffixes) if folder.is_dir() else ():
@@ -104,10 +106,10 @@ def _without_channel(paths: dict[str, list[Path]]) -> dict[str, list[Path]]:
     return {re.sub("_0000$", "", name): of_name for name, of_name in paths.items()}
 
 
-def _with_patients(own: OwnDataset, found: Sequence[tuple], faults: list[str], notes: list[str]) -> Found:
+def _with_patients(own: CustomDatasetInfo, found: Sequence[tuple], faults: list[str], notes: list[str]) -> Found:
     """Give each scan its patient and its name in the prepared dataset."""
-    scans: list[OwnScan] = []
-    seen: dict[str, OwnScan] = {}
+    scans: list[CustomScan] = []
+    seen: dict[str, CustomScan] = {}
     count = defaultdict(int)
     for name, image, label, for_test in sorted(found):
         match = re.search(own.patient, name) if own.patient else None
@@ -118,7 +120,7 @@ def _with_patients(own: OwnDataset, found: Sequence[tuple], faults: list[str], n
         count[patient] += 1
         kept = not match or own.patient == EACH_SCAN and case_of(name) == name  # nothing is to be prepared again
         volume = name if kept else f"{patient}_frame{count[patient]:02d}"
-        scan = OwnScan(volume, patient, image, label, for_test)
+        scan = CustomScan(volume, patient, image, label, for_test)
         other = seen.setdefault(patient, scan)
         if volume_of(volume) != volume or volume != volume.strip():
             faults.append(f"{image}: its name ends like that of a slice, or with a blank; rename it and its label")
@@ -137,13 +139,13 @@ def _with_patients(own: OwnDataset, found: Sequence[tuple], faults: list[str], n
     return Found(scans, faults, notes)
 
 
-def labelled_patients(scans: Sequence[OwnScan]) -> list[str]:
+def labelled_patients(scans: Sequence[CustomScan]) -> list[str]:
     """The patients of whose scans all have labels, in order."""
     bare = {scan.patient for scan in scans if scan.label is None}
     return [patient for patient in dict.fromkeys(scan.patient for scan in scans) if patient not in bare]
 
 
-def split_scans(scans: Sequence[OwnScan], shares: Sequence[int], seed: int) -> dict[str, list[OwnScan]]:
+def split_scans(scans: Sequence[CustomScan], shares: Sequence[int], seed: int) -> dict[str, list[CustomScan]]:
     """Role ("train", "val", "test") -> its scans, patient by patient in an order drawn from the seed and their names.
 
     shares: of the labelled patients in training, validation and test. A patient is labelled if all scans are; the
@@ -176,7 +178,7 @@ def split_scans(scans: Sequence[OwnScan], shares: Sequence[int], seed: int) -> d
     return {role: [scan for patient in names for scan in of_patient[patient]] for role, names in roles.items()}
 
 
-def scan_table(scans: dict[str, list[OwnScan]]) -> str:
+def scan_table(scans: dict[str, list[CustomScan]]) -> str:
     """As CSV: the name and list of each scan in the prepared dataset, its patient, and the files it came from."""
     rows = [
         [scan.volume, scan.patient, role, scan.image.name, scan.label.name if scan.label else ""]

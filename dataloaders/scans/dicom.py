@@ -95,7 +95,8 @@ def series_slices(folder: Path) -> list[Path]:
 
     Objects without pixels are skipped. Raises InputError if there are no slices, or slices in several folders.
     """
-    files = [path for path in map(Path, _walk(folder)) if is_dicom(path)]
+    files = [Path(place, name) for place, _, names in os.walk(folder) for name in sorted(names)]
+    files = [path for path in files if is_dicom(path)]
     slices = [path for path in files if has_pixels(path)]
     found = sorted({path.parent for path in slices})
     if len(found) > 1:
@@ -103,10 +104,6 @@ def series_slices(folder: Path) -> list[Path]:
     if not slices:
         raise fault(files[0]) if files else InputError(f"{folder}: no DICOM slice in this folder")
     return slices
-
-
-def _walk(folder: Path):
-    return (os.path.join(place, name) for place, _, names in os.walk(folder) for name in sorted(names))
 
 
 def stack(

@@ -129,12 +129,6 @@ def _acdc_frames(files) -> tuple[dict[str, Source], dict[str, str]]:
             whole.update({f"{patient}_{frame}": source for frame, source in zip(PATIENT_FRAMES, frames)})
         else:
             names = ", ".join(source.label.name for source in frames) or "no _gt file"
-            faults[patient] = (
-                f"{next(iter(files[_any(files, patient)])).parent}: {len(frames)} of 2 annotated frames ({names})"
-            )
+            folder = next(path.parent for key in sorted(files) if case_of(key[0]) == patient for path in files[key])
+            faults[patient] = f"{folder}: {len(frames)} of 2 annotated frames ({names})"
     return whole, faults
-
-
-def _any(files, patient: str):
-    """A key of one patient's files."""
-    return next(key for key in sorted(files) if case_of(key[0]) == patient)

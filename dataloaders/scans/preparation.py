@@ -1,7 +1,7 @@
 """From a scan to the arrays that training reads, and back: the steps of each dataset in the order of docs/PROTOCOLS.md.
 
-Images need no label for it, so that a new scan is prepared as the training's were; only the crop around the ground
-truth (LA, Pancreas) does.
+Only the crop around the ground truth (LA, Pancreas) needs a label, so that a new scan is prepared as the training scans
+were.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple, Optional, Sequence
 import numpy as np
 
 from dataloaders.files import InputError
-from dataloaders.geometry import Geometry
+from dataloaders.geometry import Geometry, bounding_box
 from dataloaders.info import Preparation, Range
 from dataloaders.scans.files import resample
 from dataloaders.scans.scan import Scan, check_same_grid, reorient
@@ -120,10 +120,10 @@ def attributes(prepared: Prepared, preparation: Preparation) -> dict:
 def map_labels(label: Scan, label_values: Sequence[tuple[int, int]]) -> np.ndarray:
     """The label as uint8 in our values; raises InputError for fractions and for a value that is not in the table."""
     array = label.array
-    if array.dtype.kind == "f":
-        if not np.array_equal(array, np.rint(array)):
-            raise InputError(f"{label.path}: labels must be whole numbers, this file holds fractions ({array.dtype})")
-        array = array.astype(np.int64)
+    if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
+        raise InputError(f"{label.path}: labels must be whole numbers, this file holds fractions ({array.dtype})")
+    if array.dtype.kind == "f" or array.dtype.itemsize == 8:  # np.bincount takes no uint64 in NumPy 1
+        array = array.astype(np.int64, copy=False)
     known = dict(label_values)
     low, high = int(array.min()), int(array.max())
     found = [low, high] if low < 0 or high > 255 else np.flatnonzero(np.bincount(array.ravel()))
@@ -165,11 +165,6 @@ def to_axes(array: np.ndarray, axes: str) -> np.ndarray:
     return np.flip(array, [index for index, axis in enumerate(axes) if axis.isupper()])
 
 
-def slice_entry(name: str, case: str, index: int) -> str:
-    """A slice's name in the lists: ACDC counts from 1, Synapse from 0."""
-    return f"{case}_slice_{index + 1}" if name == "ACDC" else f"{case}_slice_{index:03d}"
-
-
 def from_axes(array: np.ndarray, axes: str) -> np.ndarray:
     """The way back from `to_axes`."""
     array = np.flip(array, [index for index, axis in enumerate(axes) if axis.isupper()])
@@ -187,16 +182,15 @@ def draw_margin(preparation: Preparation, seed: int, case: str) -> Optional[tupl
 
 def crop_box(label: np.ndarray, least: Sequence[int], margin: Sequence[Range], path: Path) -> tuple[Range, ...]:
     """(start, stop) in each of the first axes: the label's box, at least `least` voxels, widened, within the scan."""
-    box = []
-    for axis, (size, (before, after)) in enumerate(zip(least, margin)):
-        inside = np.flatnonzero(label.any(axis=tuple(other for other in range(label.ndim) if other != axis)))
-        if not len(inside):
-            raise InputError(f"{path}: the label is empty, there is nothing to crop around")
-        start, stop = int(inside[0]), int(inside[-1]) + 1
-        lacking = max(size - (stop - start), 0)
-        start, stop = start - lacking // 2 - before, stop + lacking - lacking // 2 + after
-        box.append((max(start, 0), min(stop, label.shape[axis])))
-    return tuple(box)
+    box = bounding_box(label)
+    if box is None:
+        raise InputError(f"{path}: the label is empty, there is nothing to crop around")
+    crop = []
+    for part, length, size, (before, after) in zip(box, label.shape, least, margin):
+        lacking = max(size - (part.stop - part.start), 0)
+        start, stop = part.start - lacking // 2 - before, part.stop + lacking - lacking // 2 + after
+        crop.append((max(start, 0), min(stop, length)))
+    return tuple(crop)
 
 
 # Where image and label come from different archives (Pancreas), their arrays may differ by these flips of (Z, Y, X):

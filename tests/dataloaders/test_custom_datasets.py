@@ -5,10 +5,10 @@ import pickle
 
 import pytest
 
-from dataloaders.custom_datasets import read_own_dataset
+from dataloaders.custom_datasets import read_custom_dataset
 from dataloaders.files import InputError
 from dataloaders.info import Preparation
-from dataloaders.registry import DATASETS, get_dataset, labelled_cases, own_info
+from dataloaders.registry import DATASETS, custom_info, get_dataset, labelled_cases
 
 HEART = {"name": "Heart", "dims": 2, "classes": ["RV", "Myo"], "patch_size": [64, 32], "intensity": "min-max"}
 LIVER = {"name": "Liver", "dims": 3, "classes": ["liver"], "patch_size": [64, 48, 32], "intensity": [-100, 200]}
@@ -28,22 +28,22 @@ def describe(tmp_path):
 
 
 def test_a_2d_description_and_the_dataset_it_makes(describe):
-    own = read_own_dataset(describe(HEART))
+    own = read_custom_dataset(describe(HEART))
     assert own.preparation == Preparation("Heart", ((0, 0), (1, 1), (2, 2)), orientation="LPS", min_max=True)
-    info = own_info(own)
+    info = custom_info(own)
     assert (info.dims, info.classes, info.num_classes, info.patch_size) == (2, ("RV", "Myo"), 3, (64, 32))
     assert (info.train_lists, info.stride, info.rot_flip) == (("train_slices.list",), (0, 0), False)
     assert pickle.loads(pickle.dumps(info)) == info  # it goes to worker processes
 
 
 def test_a_3d_description_and_its_defaults(describe):
-    own = read_own_dataset(describe(LIVER))
+    own = read_custom_dataset(describe(LIVER))
     expected = Preparation(
         "Liver", ((0, 0), (1, 1)), orientation="LPS", window=(-100.0, 200.0), axes="xyz", z_score="scan"
     )
     assert own.preparation == expected and Preparation.from_json(expected.to_json()) == expected
     assert own.stride == (12, 8)  # a quarter of the patch
-    own = read_own_dataset(describe(LIVER, stride=[48, 16], rot_flip=True, spacing=[1, 1.5, 3], orientation=None))
+    own = read_custom_dataset(describe(LIVER, stride=[48, 16], rot_flip=True, spacing=[1, 1.5, 3], orientation=None))
     assert (own.stride, own.rot_flip) == ((48, 16), True)
     assert (own.preparation.spacing, own.preparation.orientation) == ((1.0, 1.5, 3.0), None)
     assert Preparation.from_json(own.preparation.to_json()) == own.preparation
@@ -58,7 +58,7 @@ def test_a_3d_description_and_its_defaults(describe):
     ],
 )
 def test_intensities_in_3d(describe, intensity, fields):
-    preparation = read_own_dataset(describe(LIVER, intensity=intensity)).preparation
+    preparation = read_custom_dataset(describe(LIVER, intensity=intensity)).preparation
     assert {key: getattr(preparation, key) for key in fields} == fields
 
 
@@ -69,7 +69,7 @@ def test_nnunets_keys(describe, labels):
     its_own = {"channel_names": {"0": "MR"}, "numTraining": 3, "numTest": 1, "description": "", "training": []}
     its_own.update(test=[], release="1", reference="", licence="", license="", tensorImageSize="3D")
     its_own.update(overwrite_image_reader_writer="SimpleITKIO", regions_class_order=[1])
-    own = read_own_dataset(describe(HEART, classes=..., labels=labels, file_ending=".nrrd", **its_own))
+    own = read_custom_dataset(describe(HEART, classes=..., labels=labels, file_ending=".nrrd", **its_own))
     assert own.classes == ("RV", "Myo") and own.suffixes == (".nrrd",)
 
 
@@ -129,22 +129,22 @@ def test_every_fault_is_one_line_with_file_and_mend(describe, fault):
     base, changes, message = FAULTS[fault]
     path = describe(base, **changes)
     with pytest.raises(InputError, match=message) as found:
-        read_own_dataset(path)
+        read_custom_dataset(path)
     assert str(found.value).startswith(f"{path}: ") and "\n" not in str(found.value)
 
 
 def test_a_byte_order_mark_is_read_over(describe):
     path = describe(HEART)
-    expected = read_own_dataset(path)
+    expected = read_custom_dataset(path)
     path.write_text(path.read_text(), encoding="utf-8-sig")
-    assert read_own_dataset(path) == expected
+    assert read_custom_dataset(path) == expected
 
 
 @pytest.mark.parametrize("text, message", [("{", "not readable as JSON"), ("[1]", "not a JSON object")])
 def test_no_json(tmp_path, text, message):
     (tmp_path / "dataset.json").write_text(text)
     with pytest.raises(InputError, match=message):
-        read_own_dataset(tmp_path / "dataset.json")
+        read_custom_dataset(tmp_path / "dataset.json")
 
 
 def test_get_dataset_finds_it_by_home_or_root_path(describe, tmp_path, monkeypatch):
@@ -167,11 +167,11 @@ def test_get_dataset_finds_it_by_home_or_root_path(describe, tmp_path, monkeypat
 def test_a_published_name_is_refused(describe):
     for name in ("ACDC", "Nurves"):
         with pytest.raises(InputError, match=f"'name' is {name}, which is a published dataset; choose another"):
-            own_info(read_own_dataset(describe(HEART, name=name)))
+            custom_info(read_custom_dataset(describe(HEART, name=name)))
 
 
 def test_labelnum_is_not_for_own_datasets(describe):
-    info = own_info(read_own_dataset(describe(HEART)))
+    info = custom_info(read_custom_dataset(describe(HEART)))
     with pytest.raises(InputError, match="Heart has no protocol for --labelnum: say with --labeled_cases N .* 2 "):
         labelled_cases(info, ["a_slice_000", "b_slice_000"], 5, None)
     assert labelled_cases(info, ["a_slice_000", "b_slice_000"], 5, 1)[0] == ["a"]

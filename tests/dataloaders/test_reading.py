@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from dataloaders.files import InputError
-from dataloaders.reading import image_axes, read_case, read_list, resolve, resolve_all
+from dataloaders.reading import (
+    image_axes,
+    lacks_label,
+    read_case,
+    read_list,
+    read_spacing,
+    resolve,
+    resolve_all,
+    stated_kind,
+)
 
 GOOD = {"image": np.full((4, 5), 0.5, np.float32), "label": np.ones((4, 5), np.uint8)}
 
@@ -142,6 +151,29 @@ def test_truncated_and_foreign_files(tmp_path):
     path.write_bytes(path.read_bytes()[:9000])
     with pytest.raises(InputError, match="cut.h5: not a readable h5 file"):
         read_case(path, 2, 4)
-    (tmp_path / "text.h5").write_text("hello")
-    with pytest.raises(InputError, match="text.h5: not a readable h5 file"):
-        read_case(tmp_path / "text.h5", 2, 4)
+    np.savez(tmp_path / "whole.npz", **GOOD)
+    cut = (tmp_path / "whole.npz").read_bytes()[:300]
+    np.save(tmp_path / "array.npy", GOOD["image"])
+    array = (tmp_path / "array.npy").read_bytes()
+    for name, content in (("text", b"hello"), ("empty", b""), ("cut", cut), ("array", array)):
+        for kind in ("h5", "npz"):
+            path = tmp_path / f"{name}.{kind}"
+            path.write_bytes(content)
+            assert not lacks_label(path)  # training asks first
+            with pytest.raises(InputError, match=f"{name}.{kind}: not a readable {kind} file"):
+                read_case(path, 2, 4)
+
+
+@pytest.mark.parametrize("spacing", [1.5, "1.5 1.5", [[1.0, 1.0], [1.0, 1.0]]])
+def test_a_spacing_that_is_no_row_of_numbers_is_named(tmp_path, spacing):
+    path = write(tmp_path / "a.h5", **GOOD)
+    with h5py.File(path, "a") as file:
+        file.attrs["spacing"] = spacing
+    with pytest.raises(InputError, match="a.h5: the attribute 'spacing' must hold the voxel size in mm"):
+        read_spacing(path)
+
+
+def test_the_kind_of_data_is_read_over_a_byte_order_mark_and_never_fails(tmp_path):
+    for text, kind in (('\ufeff{"kind": "phantoms"}', "phantoms"), ('{"kind": 3}', ""), ("[]", ""), ("{", "")):
+        (tmp_path / "dataset.json").write_text(text, encoding="utf-8")
+        assert stated_kind(tmp_path, []) == kind

@@ -56,6 +56,7 @@ def test_impossible_numbers_name_the_possible_ones(root):
         ("patient001_frame01_slice_3", "patient001", 3),
         ("case0005_slice_012", "case0005", 12),
         ("case0005_slice007", "case0005", 7),
+        ("q0_base", "q0_base", -1),
     ],
 )
 def test_case_and_slice_number(entry, case, number):

@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dataloaders.custom_datasets import read_own_dataset
+from dataloaders.custom_datasets import read_custom_dataset
 from dataloaders.reading import stated_kind
 from dataloaders.registry import DATASETS
 from dataloaders.seeding import generator
@@ -29,7 +29,7 @@ def test_phantoms_state_that_they_are_phantoms(tmp_path, layout):
     assert stated_kind(root, []) == "phantoms" and len(files) == {"h5": 9, "transunet": 1, "nifti": 0}[layout]
     assert stated_kind(tmp_path / "elsewhere", files) == ("phantoms" if files else "")
     if layout == "nifti":
-        assert read_own_dataset(root / "dataset.json").notes == ()
+        assert read_custom_dataset(root / "dataset.json").notes == ()
     (root / "dataset.json").write_text("[1]")
     assert stated_kind(root, []) == ""
 

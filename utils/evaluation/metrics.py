@@ -15,6 +15,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from dataloaders.geometry import bounding_box
+
 HD95 = ("pooled", "max")
 
 
@@ -63,18 +65,6 @@ def case_metrics(
         for name, value in binary_metrics(*(mask[crop] for mask in masks), spacing, metrics, hd95).items():
             values[name][index] = value
     return values
-
-
-def bounding_box(mask: np.ndarray) -> Optional[tuple[slice, ...]]:
-    """The smallest box that holds a boolean mask, None where it is empty."""
-    box: tuple[slice, ...] = ()
-    for axis in range(mask.ndim):
-        planes = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        if len(planes) == 0:
-            return None
-        box += (slice(int(planes[0]), int(planes[-1]) + 1),)
-        mask = mask[(slice(None),) * axis + (box[-1],)]
-    return box
 
 
 def binary_metrics(

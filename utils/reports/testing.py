@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 from typing import Callable, Optional, Sequence
 
-import h5py
 import numpy as np
 import torch
 
 from dataloaders.datasets import VolumeDataset
 from dataloaders.files import InputError, WriteError
 from dataloaders.geometry import Geometry
-from dataloaders.reading import file_hash, list_hash, read_spacing, stated_kind
+from dataloaders.reading import file_hash, h5_attributes, list_hash, read_spacing, stated_kind
 from dataloaders.registry import DatasetInfo, find_root, get_dataset
 from dataloaders.scans.files import write_label
 from dataloaders.scans.preparation import from_axes, restore
@@ -262,8 +261,7 @@ def score_weights(
 
 def stated_geometry(path: Path) -> Optional[tuple]:
     """(axes, crop, grid, scan) of a prepared h5 file, which lead back to its scan's grid; None where it states none."""
-    with h5py.File(path, "r") as file:
-        attributes = dict(file.attrs)
+    attributes = h5_attributes(path)
     grid, scan = (Geometry.from_attributes(attributes, prefix) for prefix in ("grid", "scan"))
     if grid is None or scan is None or not {"axes", "crop"} <= attributes.keys():
         return None

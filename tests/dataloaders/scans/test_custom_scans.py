@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from dataloaders.custom_datasets import read_own_dataset
+from dataloaders.custom_datasets import read_custom_dataset
 from dataloaders.files import InputError
-from dataloaders.scans.custom_scans import OwnScan, find_scans, labelled_patients, scan_table, split_scans
+from dataloaders.scans.custom_scans import CustomScan, find_scans, labelled_patients, scan_table, split_scans
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def find(tmp_path):
             path = tmp_path / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-        return find_scans(read_own_dataset(tmp_path / "dataset.json"), tmp_path)
+        return find_scans(read_custom_dataset(tmp_path / "dataset.json"), tmp_path)
 
     return make
 
@@ -109,7 +109,7 @@ def scans(labelled, unlabelled=0, for_test=0):
     """Two scans a patient, `labelled` patients with labels."""
     numbers = range(labelled + unlabelled + for_test)
     return [
-        OwnScan(
+        CustomScan(
             f"p{n}_frame0{f}",
             f"p{n}",
             f"p{n}_{f}",
@@ -147,7 +147,7 @@ def test_shares_and_their_limits():
 
 
 def test_a_patient_with_some_labels_is_not_for_the_test():
-    some = [*scans(3), OwnScan("q_frame01", "q", "q1", "l", False), OwnScan("q_frame02", "q", "q2", None, False)]
+    some = [*scans(3), CustomScan("q_frame01", "q", "q1", "l", False), CustomScan("q_frame02", "q", "q2", None, False)]
     split = split_scans(some, (70, 10, 20), 1)
     assert [scan.volume for scan in split["train"]][-2:] == ["q_frame01", "q_frame02"]
 

@@ -150,6 +150,8 @@ def test_labels_that_the_dataset_does_not_have(array, message):
 
 def test_whole_numbers_stored_as_floats_are_fine():
     assert map_labels(scan(np.array([[[0.0, 3.0]]])), PREPARATIONS["ACDC"].label_values).tolist() == [[[0, 3]]]
+    for kind in ("uint64", "int64", "uint32", "int8", "float64"):  # as scans come; bincount takes not all of them
+        assert map_labels(scan(np.array([[[0, 3]]], kind)), PREPARATIONS["ACDC"].label_values).tolist() == [[[0, 3]]]
 
 
 def test_a_tilted_scan_is_prepared_where_nothing_is_turned_or_resampled():
