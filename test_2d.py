@@ -17,7 +17,6 @@ from __future__ import annotations
 import sys
 
 from utils.cli import Parser, named_dataset, one_line_errors
-from utils.evaluation.inference import make_predictor
 from utils.prediction.folder import add_predict_flags, parse_test_or_predict, run_predictions
 from utils.reports.testing import add_test_flags, run_tests
 
@@ -29,18 +28,13 @@ def parse_args(argv=None):
     return parse_test_or_predict(parser, argv, dims=2)
 
 
-def predictor(net, info, patch_size, args):
-    """Slice by slice at the patch's size."""
-    return make_predictor(net, info, patch_size, batch_size=args.batch_size, nms=args.nms)
-
-
 @one_line_errors
 def main(argv=None):
     args = parse_args(argv)
     if args.predict:
         return run_predictions(args, dims=2)
     named_dataset(args, (2,))
-    return run_tests(args, predictor)
+    return run_tests(args)
 
 
 if __name__ == "__main__":

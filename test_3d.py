@@ -17,7 +17,6 @@ from __future__ import annotations
 import sys
 
 from utils.cli import Parser, array_size, named_dataset, one_line_errors
-from utils.evaluation.inference import make_predictor
 from utils.prediction.folder import add_predict_flags, parse_test_or_predict, run_predictions
 from utils.reports.testing import add_test_flags, run_tests
 
@@ -36,18 +35,13 @@ def parse_args(argv=None):
     return parse_test_or_predict(parser, argv, dims=3)
 
 
-def predictor(net, info, patch_size, args):
-    """Averaged windows, foreground probability > 0.5."""
-    return make_predictor(net, info, patch_size, args.stride, args.batch_size, args.nms)
-
-
 @one_line_errors
 def main(argv=None):
     args = parse_args(argv)
     if args.predict:
         return run_predictions(args, dims=3)
     named_dataset(args, (3,))
-    return run_tests(args, predictor)
+    return run_tests(args)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def compute_losses(
     logits_ua, feat_ua = student(u_a)
     logits_ub, feat_ub = student(u_b)
     pseudo_label_a, pseudo_label_b = (
-        largest_component(hard_label(logits.detach()), num_classes) for logits in (logits_ua, logits_ub)
+        largest_component(hard_label(logits), num_classes) for logits in (logits_ua, logits_ub)
     )
 
     # 2. paste both ways, two forwards

@@ -90,7 +90,7 @@ def compute_losses(
     # L_su = Dice(p^s_u, y^w_u): the strong view learns from the student's own weak labels
     logits_s, feat_s = student(image_s)
     prob_s = logits_s.softmax(dim=1)
-    pseudo_label_w = hard_label(prob_w[n:].detach())
+    pseudo_label_w = hard_label(prob_w[n:])
     loss_su = dice_loss(prob_s[n:], pseudo_label_w)
     term_su, term_pc = ramp * consistency * loss_su, 0.0
     terms.update({"loss/consistency": term_su, "monitor/consistency": loss_su, "monitor/ramp": ramp})

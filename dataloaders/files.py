@@ -81,14 +81,18 @@ def write_json(path: Path, data: dict) -> None:
 
 
 def write_h5(path: Path, image: np.ndarray, label: Optional[np.ndarray], attributes: Optional[Mapping] = None) -> None:
-    """One case as h5: `image` and, where there is one, `label`, both gzip, and the file's attributes.
+    """One case as h5: `image`, `label` where there is one, and the file's attributes."""
+    write_arrays(path, {"image": image} if label is None else {"image": image, "label": label}, attributes)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], attributes: Optional[Mapping] = None) -> None:
+    """A whole h5 file of these arrays, gzip, and the file's attributes.
 
     Made in memory first: HDF5 does not survive a full disk, Python's own write reports it.
     """
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
-        for key, array in (("image", image), ("label", label)):
-            if array is not None:
-                file.create_dataset(key, data=array, compression="gzip", track_times=False)
+        for key, array in arrays.items():
+            file.create_dataset(key, data=array, compression="gzip", track_times=False)
         file.attrs.update(attributes or {})
         file.flush()
         content = file.id.get_file_image()

@@ -177,7 +177,7 @@ def h5_attributes(path: Path) -> dict:
 
 
 def stated_kind(root: Path, files: Iterable[Path]) -> str:
-    """What the data are where they are no patients', "phantoms": `kind` in an h5 file's attributes or in dataset.json.
+    """What the data are if they are not patients', "phantoms": `kind` in an h5 file's attributes or in dataset.json.
 
     "" where nothing states it; values other than text are ignored.
     """

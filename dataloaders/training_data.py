@@ -59,7 +59,7 @@ class TrainingData:
     summary: list[str]  # lines for the log
     preparation: Optional[Preparation]  # from a scan to these images, as the first training file states it
     orientation: Optional[str]  # of all training scans, where it is known and one
-    kind: str = ""  # what the data are where they are no patients', "phantoms"
+    kind: str = ""  # what the data are if they are not patients', "phantoms"
 
 
 def find_list(info: DatasetInfo, root: Path, role: str, given: Optional[str]) -> Optional[Path]:

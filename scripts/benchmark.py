@@ -184,7 +184,7 @@ class Constant(torch.nn.Module):
         self.logits = torch.nn.Parameter(torch.rand(1, *shape))
 
     def forward(self, image):
-        return (self.logits.expand(len(image), -1, -1, -1),)
+        return self.logits.expand(len(image), -1, -1, -1), None
 
 
 def validation(args, device) -> None:

@@ -26,8 +26,6 @@ from typing import Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scripts run from anywhere
 
-import test_2d
-import test_3d
 from dataloaders.files import InputError, write_text
 from dataloaders.registry import find_root, get_dataset
 from scripts.evidence import check, collect, read_record, write_report
@@ -268,7 +266,7 @@ def verify(paths: Sequence[Path]) -> int:
     """Say of every test below these folders whether it is what its weights give; 1 if one is not."""
     wrong = 0
     for path in paths:
-        for verdict in verify_run(path, {2: test_2d.predictor, 3: test_3d.predictor}):
+        for verdict in verify_run(path):
             wrong += bool(verdict.found)
             print(f"{verdict.folder}: {verdict.state}", flush=True)
             for line in (*verdict.found, *(f"not verifiable: {what}" for what in verdict.unverifiable)):

@@ -131,7 +131,7 @@ def test_best_weights_that_are_the_last_are_tested_once(runs, capsys, monkeypatc
     assert (run / "test_best/per_case.csv").read_bytes() == before == (run / "test_last/per_case.csv").read_bytes()
     files = (run / "test_last/nifti").glob("*.nii.gz"), (run / "test_last/predictions").iterdir()
     assert [len(list(found)) for found in files] == [4, 4]
-    assert not any(verdict.found for verdict in verify_run(run, {2: test_2d.predictor}))
+    assert not any(verdict.found for verdict in verify_run(run))
 
 
 def test_a_run_without_best_weights(runs, capsys):

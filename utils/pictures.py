@@ -18,8 +18,7 @@ ERRORS = {"missed": "#d62728", "added": "#1f77f5", "wrong class": "#ffffff"}
 def class_colour(label: int) -> str:
     """The colour of a foreground label (from 1) as "#rrggbb"; beyond the palette the same colours, darker each time."""
     lap, place = divmod(label - 1, len(PALETTE))
-    channels = (int(PALETTE[place][start : start + 2], 16) for start in (1, 3, 5))
-    return "#" + "".join(f"{round(value * 0.6**lap):02x}" for value in channels)
+    return "#" + bytes(round(value * 0.6**lap) for value in bytes.fromhex(PALETTE[place][1:])).hex()
 
 
 def can_draw() -> bool:

@@ -175,7 +175,7 @@ def test_verify_says_the_same_or_what_differs(good, capsys):
     name = next(name for name in best["net"] if name.endswith("out_conv.bias"))
     best["net"][name] += torch.tensor([0.0, 9.0, 0.0, 0.0])
     save_tensors(best, folder / "best.pth")
-    best, _ = verify_run(folder, {2: reproduce.test_2d.predictor})
+    best, _ = verify_run(folder)
     assert "best.pth: SHA-256 is not the one that was tested" in best.found[0]
     assert any(line.startswith("summary.json: metrics dice mean: ") for line in best.found)
 
@@ -253,7 +253,7 @@ def damaged(tested_again):
 
 
 def verdict(folder):
-    (found,) = verify_run(folder, {2: reproduce.test_2d.predictor})
+    (found,) = verify_run(folder)
     return found
 
 
@@ -345,7 +345,7 @@ def test_verify_takes_tests_of_bare_weights(good):
     (best,) = good.folder.glob("best.pth")
     best.rename(good.folder / "iter_4_dice_0.5.pth")
     (good.folder / "test_best").rename(good.folder / "test_iter_4_dice_0.5")
-    names = [verdict.folder.name for verdict in verify_run(good.folder, {2: reproduce.test_2d.predictor})]
+    names = [verdict.folder.name for verdict in verify_run(good.folder)]
     assert names == ["test_iter_4_dice_0.5", "test_last"]
 
 

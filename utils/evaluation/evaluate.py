@@ -56,7 +56,7 @@ def evaluate(
 
 
 def with_progress(cases: Sequence, doing: str) -> Iterator:
-    """The cases one by one, with a bar; where the output is no terminal a line each REPORT_SECONDS at most."""
+    """The cases one by one, with a bar; if the output is not a terminal, at most one line every REPORT_SECONDS."""
     if sys.stderr.isatty():
         yield from tqdm(cases, doing, unit="case", leave=False)
         return

@@ -14,13 +14,13 @@ from torch import nn
 from dataloaders.files import InputError
 from dataloaders.registry import DatasetInfo
 from dataloaders.resize import nearest_zoom
+from utils.deep_supervision import outputs
 from utils.labels import hard_label
 
 
 def finest_logits(net: nn.Module, image: torch.Tensor) -> torch.Tensor:
-    """The logits of a network at full size; networks with deep supervision give a list, coarse to fine."""
-    logits = net(image)[0]
-    return logits[-1] if isinstance(logits, list) else logits
+    """The logits of a network at full size, the last of those at several scales."""
+    return outputs(net, image)[0][-1]
 
 
 @contextmanager

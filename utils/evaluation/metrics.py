@@ -15,8 +15,6 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from dataloaders.geometry import bounding_box
-
 HD95 = ("pooled", "max")
 
 
@@ -53,16 +51,16 @@ def case_metrics(
     if pred.shape != label.shape:
         raise ValueError(f"prediction {pred.shape} and label {label.shape} differ in shape")
     values = {name: np.full(num_classes - 1, np.nan) for name in metrics}
-    for index in range(num_classes - 1):
-        masks = pred == index + 1, label == index + 1
-        pred_box, label_box = (bounding_box(mask) for mask in masks)
-        if pred_box is None or label_box is None:
-            both_empty = float(pred_box is None and label_box is None)
+    boxes = zip(*(ndimage.find_objects(array, num_classes - 1) for array in (pred, label)))
+    for index, pair in enumerate(boxes):
+        if None in pair:  # a mask is empty
             for name in metrics:
-                values[name][index] = np.nan if METRICS[name].is_distance else both_empty
+                if not METRICS[name].is_distance:
+                    values[name][index] = float(pair == (None, None))
             continue
-        crop = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(pred_box, label_box))
-        for name, value in binary_metrics(*(mask[crop] for mask in masks), spacing, metrics, hd95).items():
+        crop = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(*pair))
+        masks = (array[crop] == index + 1 for array in (pred, label))
+        for name, value in binary_metrics(*masks, spacing, metrics, hd95).items():
             values[name][index] = value
     return values
 

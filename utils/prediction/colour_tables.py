@@ -13,10 +13,7 @@ ITK_SNAP, SLICER = "labels_itksnap.txt", "labels_slicer.ctbl"
 
 def write_colour_tables(folder: Path, classes: Sequence[str]) -> None:
     """Write ITK-SNAP's label descriptions and 3D Slicer's colour table, unless the folder has them."""
-    rows = []  # value, red, green, blue, name
-    for value, name in enumerate(classes, 1):
-        colour = class_colour(value)
-        rows.append((value, *(int(colour[start : start + 2], 16) for start in (1, 3, 5)), name))
+    rows = [(value, *bytes.fromhex(class_colour(value)[1:]), name) for value, name in enumerate(classes, 1)]
     snap = ["# ITK-SnAP Label Description File", "# IDX -R- -G- -B- -A- VIS MSH LABEL", '0 0 0 0 0 0 0 "Clear Label"']
     snap += ['{} {} {} {} 1 1 1 "{}"'.format(*row[:4], row[4].replace('"', "'")) for row in rows]
     slicer = ["# 3D Slicer color table: value name R G B A", "0 background 0 0 0 0"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import itertools
 import json
@@ -176,12 +177,9 @@ def inline_svg(figure: Figure, title: str) -> Html:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r' id="[a-z]+(_\d+)+"', "", svg)  # nothing refers to these, and each figure has the same
     svg = svg.replace("<text ", '<text fill="currentColor" ').replace("#000000", "currentColor")
-    svg = re.sub(r"^<svg [^>]*>", lambda start: f'{start[0][:-1]} role="img"><title>{_escape(title)}</title>', svg)
+    name = html.escape(title, quote=False)
+    svg = re.sub(r"^<svg [^>]*>", lambda start: f'{start[0][:-1]} role="img"><title>{name}</title>', svg)
     return enlargeable(Html(svg), title)
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def rank_cases(folder: Path) -> list[tuple[float, str]]:

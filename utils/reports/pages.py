@@ -1,4 +1,4 @@
-"""The one builder of HTML pages: they need no other file and no script, are light or dark as the reader has it, and
+"""The one builder of HTML pages: they need no other file and no script, follow the reader's light or dark setting, and
 fit a phone. Text is escaped wherever it is put in."""
 
 from __future__ import annotations

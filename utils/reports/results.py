@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, Mapping, NamedTuple, Optional, Sequence
 
-import h5py
 import numpy as np
 
-from dataloaders.files import InputError, write_json
+from dataloaders.files import InputError, csv_text, write_arrays, write_json, write_text
 from dataloaders.registry import DATASETS
 from utils.evaluation.evaluate import CaseResult, defined_mean
 from utils.evaluation.metrics import HD95, METRICS
@@ -89,27 +88,22 @@ def write_results(
     into the summary. save(folder, case, prediction) may write more of each prediction.
     """
     with _whole_folder(folder) as new:
-        (new / "predictions").mkdir(parents=True)
         results = []
         for result, pred in evaluated:
             results.append(result)
-            with h5py.File(new / "predictions" / f"{result.name}.h5", "w") as file:
-                file.create_dataset("prediction", data=pred, compression="gzip")
+            write_arrays(new / "predictions" / f"{result.name}.h5", {"prediction": pred})
             if save is not None:
                 save(new, result.name, pred)
         summary = {**about, **summarise(results, classes, empty)}
         write_json(new / "summary.json", summary)
-        with open(new / "per_case.csv", "w", newline="") as file:
-            writer = csv.writer(file)
-            names = list(results[0].values)
-            writer.writerow(["case", "class", *names, "prediction_empty", "label_empty"])
-            for result in results:
-                for index, label in enumerate(classes):
-                    values = [result.values[name][index] for name in names]
-                    empties = int(result.pred_empty[index]), int(result.label_empty[index])
-                    writer.writerow(
-                        [result.name, label, *("" if np.isnan(v) else repr(float(v)) for v in values), *empties]
-                    )
+        names = list(results[0].values)
+        rows = [["case", "class", *names, "prediction_empty", "label_empty"]]
+        for result in results:
+            for index, label in enumerate(classes):
+                values = [float(result.values[name][index]) for name in names]
+                empties = int(result.pred_empty[index]), int(result.label_empty[index])
+                rows.append([result.name, label, *("" if np.isnan(v) else v for v in values), *empties])
+        write_text(new / "per_case.csv", csv_text(rows))
     return summary
 
 
@@ -319,7 +313,7 @@ def published_part(
 ) -> list[list[str]]:
     """Published rows as they follow ours, below a line of their own where ours are of a smaller size or of phantoms.
 
-    kind: what our data are where they are no patients'; small: whether a run is below the paper's size.
+    kind: what our data are if they are not patients'; small: whether a run is below the paper's size.
     """
     rows = []
     for row in sorted(published, key=lambda row: row["weights"] == "last"):
@@ -356,6 +350,13 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def unpublished_note(settings: Mapping[str, tuple], published: Sequence[dict]) -> list[str]:
+    """A note on those of these settings, name -> (method, labelnum, preset), of a protocol without a published row."""
+    known = {(row["method"], row["labelnum"], row.get("preset")) for row in published}
+    names = [name for name, key in settings.items() if key[1] is not None and key not in known]
+    return [f"no published value for {', '.join(names)}"] if names else []
+
+
 def markdown_table(rows: Sequence[Sequence[object]]) -> list[str]:
     """The lines of a Markdown table; the first row is its head."""
     lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
@@ -363,7 +364,7 @@ def markdown_table(rows: Sequence[Sequence[object]]) -> list[str]:
 
 
 def titled(dataset: str, kind: str = "") -> str:
-    """A dataset's name for titles, captions and footnotes: with what its data are where they are no patients'."""
+    """A dataset's name for titles, captions and footnotes: with what its data are if they are not patients'."""
     return f"{dataset} ({kind})" if kind else dataset
 
 

@@ -189,7 +189,7 @@ def size_notes(runs: Sequence[Run]) -> list[str]:
 
 
 def disagreement(runs: Sequence[Run]) -> str:
-    """Why these runs are no seeds of one setting: the first flag in which two differ; "" where none does.
+    """Why these runs are not seeds of one setting: the first flag in which two differ; "" where none does.
 
     A flag that an older run lacks has its default there.
     """

@@ -12,7 +12,7 @@ from dataloaders.files import InputError
 from dataloaders.registry import case_of, get_dataset
 from utils.evaluation.evaluate import defined_mean
 from utils.evaluation.metrics import HD95
-from utils.reports.results import Results, find_tests, means, over_runs, read_results, titled
+from utils.reports.results import Results, find_tests, means, over_runs, read_results
 from utils.reports.runs import Run, describe_run, disagreement, unfinished, usual_network
 from utils.reports.statistics import Difference, mean_interval, paired_difference
 
@@ -42,12 +42,7 @@ class Setting:
     tests: dict[str, list[Results]] = field(default_factory=dict)  # "best" -> one a seed
     status: str = ""
     unfinished: list[str] = field(default_factory=list)  # a note for each run whose training has not ended
-    kind: str = ""  # what the data are where they are no patients': "phantoms"
-
-    @property
-    def title(self) -> str:
-        """The dataset as titles and captions name it."""
-        return titled(self.dataset, self.kind)
+    kind: str = ""  # what the data are if they are not patients': "phantoms"
 
     @property
     def classes(self) -> Sequence[str]:
@@ -64,11 +59,6 @@ class Setting:
     def network(self) -> Optional[str]:
         """By name; the method's own where the runs do not state it."""
         return (self.runs[0].config.get("network") or usual_network(self.runs[0].config)) if self.runs else None
-
-    @property
-    def is_variant(self) -> bool:
-        """Whether its runs carry a name of their own, --exp."""
-        return bool(self.runs and self.runs[0].config.get("flags", {}).get("exp"))
 
     def seed_mean(self, kind: str) -> tuple[list[str], dict[str, np.ndarray]]:
         """The cases and, by metric, the table (cases, classes) averaged over the seeds, NaN where none is defined."""
@@ -169,7 +159,7 @@ def pairs(settings: Sequence[Setting]) -> Iterator[tuple[Setting, Setting]]:
             continue
         own = [other for other in others if (other.method, other.network) == (setting.method, setting.network)]
         full = [other for other in own if other.preset is None]
-        full = [other for other in full if not other.is_variant] or full
+        full = [other for other in full if not other.runs[0].config.get("flags", {}).get("exp")] or full
         if full or (own and tested.index(own[0]) < index):
             yield setting, (full or own)[0]
 

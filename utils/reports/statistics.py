@@ -81,7 +81,7 @@ def wilcoxon_p(differences: np.ndarray) -> Optional[float]:
 def paired_difference(differences: np.ndarray, groups: np.ndarray) -> Difference:
     """Of differences (N,), NaN where one of a pair is undefined, after averaging those of one group (a patient's).
 
-    Two frames of one patient are no two independent cases, so groups are what is drawn and ranked.
+    Two frames of one patient are not independent, so groups are drawn and ranked, not cases.
     """
     defined = ~np.isnan(differences)
     differences, groups = differences[defined], np.asarray(groups)[defined]

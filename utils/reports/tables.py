@@ -27,6 +27,8 @@ from utils.reports.results import (
     size_line,
     table_header,
     table_row,
+    titled,
+    unpublished_note,
 )
 from utils.reports.runs import size_notes, training_notes
 from utils.reports.settings import Comparison, Setting, compare, pairs, rules_of
@@ -100,7 +102,7 @@ def _make_block(settings: list[Setting], shown: Shown, faults: Sequence[str]) ->
     comparisons = [found for pair in pairs(settings) for found in compare(*pair, metrics) if metrics]
     tests = _tests(settings)
     unit, hd95 = (tests[0].summary["unit"], tests[0].summary.get("hd95", HD95[0])) if tests else ("voxel", HD95[0])
-    title = next((setting.title for setting in settings if setting.kind), settings[0].title)
+    title = titled(settings[0].dataset, _kind(settings))
     header = table_header(settings[0].classes, unit, shown.columns, hd95)
     tables = [_over_runs(title, settings, published, header, hd95, shown)]
     if tests:
@@ -108,6 +110,10 @@ def _make_block(settings: list[Setting], shown: Shown, faults: Sequence[str]) ->
     if comparisons:
         tables.append(_differences(title, comparisons, unit, shown))
     return Block(title, settings, published, comparisons, tables, _notes(settings, published, shown, faults))
+
+
+def _kind(settings: Sequence[Setting]) -> str:
+    return next((setting.kind for setting in settings if setting.kind), "")
 
 
 def _tests(settings: Sequence[Setting]) -> list:
@@ -123,7 +129,7 @@ def _over_runs(
     """
     classes, tests = settings[0].classes, _tests(settings)
     small = size_notes([run for setting in settings for run in setting.runs])
-    of_data = next((setting.kind for setting in settings if setting.kind), "")
+    of_data = _kind(settings)
     apart = bool(small or of_data)
     rows = [_insert(header, "weights", "seeds")]
 
@@ -236,10 +242,8 @@ def _notes(settings: Sequence[Setting], published: Sequence[dict], shown: Shown,
         if not short:
             notes += training_notes(setting.runs, [test.summary for tests in setting.tests.values() for test in tests])
         notes += setting.unfinished
-    known = {_key(row) for row in published}
-    unpublished = [s.name for s in settings if (s.method, s.labelnum, s.preset) not in known]
-    if unpublished and not short:
-        notes.append(f"no published value for {', '.join(unpublished)}")
+    if not short:
+        notes += unpublished_note({s.name: (s.method, s.labelnum, s.preset) for s in settings}, published)
     return [*notes, *published_notes(published), *(f"left out: {fault}" for fault in faults)]
 
 
@@ -346,7 +350,7 @@ def as_csv(blocks: Sequence[Block]) -> str:
     """A line for each number, at full precision: fractions for overlaps, distances in `unit`; class empty: the mean.
 
     Of differences (`against` is filled) `cases` counts patients or scans. Published rows have a `source`. size: what is
-    smaller than the papers' runs; kind: of data that are no patients'; hd95: its definition.
+    smaller than the papers' runs; kind: of data that are not patients'; hd95: its definition.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Callable, Optional, Sequence
+from typing import Optional, Sequence
 
 import numpy as np
 import torch
@@ -14,12 +14,13 @@ from dataloaders.datasets import VolumeDataset
 from dataloaders.files import InputError, WriteError
 from dataloaders.geometry import Geometry
 from dataloaders.reading import file_hash, h5_attributes, list_hash, read_spacing, stated_kind
-from dataloaders.registry import DatasetInfo, find_root, get_dataset
+from dataloaders.registry import find_root, get_dataset
 from dataloaders.scans.files import write_label
 from dataloaders.scans.preparation import from_axes, restore
 from dataloaders.training_data import open_volumes, require_list
 from utils.cli import array_size, dataset_names, not_negative, voxel_size
 from utils.evaluation.evaluate import evaluate
+from utils.evaluation.inference import make_predictor
 from utils.evaluation.metrics import HD95
 from utils.prediction.colour_tables import write_colour_tables
 from utils.reports.results import (
@@ -34,6 +35,7 @@ from utils.reports.results import (
     table_header,
     table_row,
     titled,
+    unpublished_note,
     write_results,
 )
 from utils.reports.runs import Run, disagreement, find_runs, size_notes, training_notes, unfinished
@@ -41,9 +43,6 @@ from utils.runs.device import describe_device, pick_device, set_seed
 from utils.runs.folder import command_line, environment
 from utils.runs.lock import hold
 from utils.runs.weights import WeightsFile, state_hash
-
-# (network in eval mode, dataset, patch size, flags) -> the function from an image to its label map
-MakePredictor = Callable[[torch.nn.Module, DatasetInfo, Sequence[int], argparse.Namespace], Callable]
 
 
 def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) -> None:
@@ -122,7 +121,7 @@ def add_test_flags(parser: argparse.ArgumentParser, dims: int, batch_size: int) 
     )
 
 
-def run_tests(args: argparse.Namespace, make_predict: MakePredictor) -> int:
+def run_tests(args: argparse.Namespace) -> int:
     """Test every run at or below --output_dir, print one table. What cannot be tested is named at the end.
 
     The exit code: 1 where a run cannot be read or seeds of one setting were trained with different flags. Raises
@@ -153,7 +152,7 @@ def run_tests(args: argparse.Namespace, make_predict: MakePredictor) -> int:
                 named = {**about, "run": f"{run.name} {kind}"}
                 try:
                     folder = run.path / f"test_{kind}"
-                    summary = score_weights(path, folder, volumes, args, device, named, make_predict, done)
+                    summary = score_weights(path, folder, volumes, args, device, named, done)
                 except WriteError:
                     raise
                 except InputError as error:
@@ -184,17 +183,14 @@ def run_tests(args: argparse.Namespace, make_predict: MakePredictor) -> int:
 def _print_table(rows: list, summaries: Sequence[dict], runs: Sequence[Run], columns: Sequence[str]) -> None:
     """The measured rows, the published ones of the same settings below them, and the footnotes."""
     first, small = summaries[0], size_notes(runs)
-    settings = {(run.method, run.labelnum, run.preset): run.group for run in runs}
-    published = published_rows(first["dataset"], settings)
+    settings = {run.group: (run.method, run.labelnum, run.preset) for run in runs}
+    published = published_rows(first["dataset"], settings.values())
     rows += published_part(published, first["classes"], columns, first["hd95"], first["kind"], bool(small))
     print("\n" + format_table(rows))
     notes = [*footnotes(summaries, columns=columns), *small, *training_notes(runs, summaries)]
     last = {summary["run"]: summary for summary in summaries}
     notes += filter(None, (unfinished(run, last[f"{run.name} last"]) for run in runs if f"{run.name} last" in last))
-    known = {(row["method"], row["labelnum"], row.get("preset")) for row in published}
-    unpublished = [group for setting, group in settings.items() if setting[1] is not None and setting not in known]
-    if unpublished:
-        notes.append(f"no published value for {', '.join(unpublished)}")
+    notes += unpublished_note(settings, published)
     for number, text in enumerate([*notes, *published_notes(published)], 1):
         print(f"[{number}] {text}")
 
@@ -225,7 +221,6 @@ def score_weights(
     args,
     device: torch.device,
     about: dict,
-    make_predict: MakePredictor,
     done: Optional[dict[tuple, Path]] = None,
 ) -> dict:
     """Predict and score the test list with one weights file; writes `folder` and returns its summary.
@@ -246,7 +241,8 @@ def score_weights(
     tested = state_hash(net), patch_size
     if tested in done:
         return copy_results(done[tested], folder, about)
-    predict = make_predict(net.to(device).eval(), info, patch_size, args)
+    stride = getattr(args, "stride", None)
+    predict = make_predictor(net.to(device).eval(), info, patch_size, stride, args.batch_size, args.nms)
     evaluated = evaluate(predict, volumes, unit=args.unit, spacing=args.spacing, hd95=args.hd95)
     sources = dict(zip(volumes.names, volumes.sources))
 

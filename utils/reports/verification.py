@@ -10,7 +10,7 @@ import json
 import re
 import tempfile
 from pathlib import Path
-from typing import Iterator, Mapping, NamedTuple, Optional, Sequence
+from typing import Iterator, NamedTuple, Optional, Sequence
 
 import h5py
 import numpy as np
@@ -23,7 +23,7 @@ from dataloaders.training_data import require_list
 from utils.evaluation.metrics import HD95
 from utils.reports.results import Results, find_tests, read_results
 from utils.reports.runs import Run, describe_run
-from utils.reports.testing import MakePredictor, open_test_list, score_weights
+from utils.reports.testing import open_test_list, score_weights
 from utils.runs.weights import WeightsFile
 
 TOLERANCE = 1e-6  # relative; the same device gives the very numbers, another one may round otherwise
@@ -43,10 +43,10 @@ class Verdict(NamedTuple):
     unverifiable: list[str]
 
 
-def verify_run(path: Path, predictors: Mapping[int, MakePredictor]) -> Iterator[Verdict]:
+def verify_run(path: Path) -> Iterator[Verdict]:
     """A verdict on every test at or below this folder. The flags are those of the test; the run is not touched.
 
-    predictors: of the test scripts, by the data's dimension. Raises InputError where nothing was tested.
+    Raises InputError where nothing was tested.
     """
     folders = find_tests(path)
     if not folders:
@@ -57,7 +57,7 @@ def verify_run(path: Path, predictors: Mapping[int, MakePredictor]) -> Iterator[
             stored = read_results(folder)
             weights = _tested_weights(stored)
             found, unverifiable = verify_training(folder.parent, weights)
-            found = _verify_test(stored, weights, predictors, opened) + found
+            found = _verify_test(stored, weights, opened) + found
             recomputed = has_medpy()
             if recomputed:
                 found += medpy_differences(stored, opened[_key(stored)][0])
@@ -97,7 +97,7 @@ def _moved(stored: Results) -> list[str]:
     return [] if was == now else [f"run: {was}; by its folder it is {now}"]
 
 
-def _verify_test(stored: Results, weights: Path, predictors: Mapping[int, MakePredictor], opened: dict) -> list[str]:
+def _verify_test(stored: Results, weights: Path, opened: dict) -> list[str]:
     """What differs when these weights are tested again. opened: test lists that were read, by their flags."""
     folder, flags = stored.folder, stored.summary["flags"]
     try:
@@ -109,7 +109,7 @@ def _verify_test(stored: Results, weights: Path, predictors: Mapping[int, MakePr
         about = {**about, "run": _named(folder)}
         with tempfile.TemporaryDirectory() as temporary:
             new = Path(temporary) / folder.name
-            score_weights(weights, new, volumes, args, device, about, predictors[volumes.info.dims])
+            score_weights(weights, new, volumes, args, device, about)
             found = differences(stored, read_results(new))
             found += prediction_differences(folder / "predictions", new / "predictions", stored.cases)
     except InputError:

@@ -242,7 +242,7 @@ def folder_size(path: Path) -> str:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """The whole rows of a metrics.jsonl, in order."""
+    """The complete rows of a metrics.jsonl, in order."""
     rows = []
     for line in Path(path).read_text().splitlines():
         try:

@@ -72,9 +72,9 @@ class WeightsFile:
     ) -> DatasetInfo:
         """What the weights were trained on, as the file states it; the dataset's folder and lists are not needed.
 
-        A foreign file states nothing: then `name` is the dataset's, an own one's folder `root_path` or under
-        $DATASET_HOME, with its own patch or `patch_size`. Raises InputError where neither says it, and where both do
-        and differ.
+        A foreign file states nothing: then `name` is the dataset's, a custom one's folder `root_path` or under
+        $DATASET_HOME, with its own patch size unless `patch_size` is given. Raises InputError if neither file nor
+        `name` names the dataset, and if they disagree.
         """
         stated = self.dataset
         if not stated:
@@ -104,14 +104,15 @@ class WeightsFile:
 
         Raises InputError for a network that is not registered, and for weights of another kind.
         """
+        family = family_of(self.state)
         if self.network in NETWORKS:
-            net_type, dims = self.network, self.dataset.get("dims", info.dims)
-        elif self.network and not family_of(self.state):
-            raise InputError(
-                f"{self.path}: weights of the network '{self.network}', which is not in networks/net_factory.py"
-            )
-        else:
-            net_type, dims = infer_network(self.state, self.path)
+            family = self.network, self.dataset.get("dims", info.dims)
+        if family is None:
+            what = f"not a known network (its first parameter: {next(iter(self.state))})"
+            if self.network:
+                what = f"weights of the network '{self.network}', which is not in networks/net_factory.py"
+            raise InputError(f"{self.path}: {what}")
+        net_type, dims = family
         if dims != info.dims:
             raise InputError(f"{self.path}: weights of a {dims}-D network, {info.name} is {info.dims}-D")
         net = net_factory(net_type, 1, info.num_classes, dims)
@@ -137,14 +138,6 @@ def family_of(state: dict) -> Optional[tuple[str, int]]:
         dims = state["block_one.conv.0.weight"].ndim - 2
         return ("ducisc" if "out_conv_4.weight" in state else "vnet"), dims
     return None
-
-
-def infer_network(state: dict, path: Path) -> tuple[str, int]:
-    """`family_of`; raises InputError for another family's weights."""
-    family = family_of(state)
-    if family is None:
-        raise InputError(f"{path}: not a known network (its first parameter: {next(iter(state))})")
-    return family
 
 
 def fit_weights(net: torch.nn.Module, state: dict, path: Path) -> None:

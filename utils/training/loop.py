@@ -12,6 +12,7 @@ from typing import Callable, Iterable, Mapping, Optional, Sequence
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -127,7 +128,8 @@ def two_stream_loader(data, args: argparse.Namespace, unlabelled_bs: int, device
 
     Moves the training data to the GPU where --data_on says so.
     """
-    if belongs_on_gpu(data.train.num_bytes, args.data_on, device):
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    if args.data_on == "gpu" or (args.data_on == "auto" and data.train.num_bytes <= free / 4):
         data.train.to(device)
 
     def loader(start: int, stop: int) -> Iterable[dict]:
@@ -135,13 +137,6 @@ def two_stream_loader(data, args: argparse.Namespace, unlabelled_bs: int, device
         return make_loader(data.train, TwoStreamBatches(*streams, args.seed, start, stop), args.num_workers, device)
 
     return loader
-
-
-def belongs_on_gpu(num_bytes: int, data_on: str, device: torch.device) -> bool:
-    """Whether training data of this size goes to the GPU."""
-    if device.type != "cuda":
-        return False
-    return data_on == "gpu" or (data_on == "auto" and num_bytes <= torch.cuda.mem_get_info(device)[0] / 4)
 
 
 class Trainer:
@@ -195,7 +190,7 @@ class Trainer:
             return 0
 
     def _train(self) -> None:
-        """Steps until the end, a signal or the time limit; at least one, so that limited calls arrive some day."""
+        """Steps until the end, a signal or the time limit; at least one, so that repeated calls finish some day."""
         start, stop = self.done, self.args.max_iterations
         self.writer = SummaryWriter(str(self.run.path), purge_step=start + 1)
         bar = tqdm(total=stop, initial=start, unit="it", disable=None, smoothing=0.05)
@@ -373,7 +368,7 @@ class Trainer:
 
     def _weights(self, **more) -> dict:
         """What a weights file holds: the student's tensors and the run's description."""
-        net = {name: value.detach().cpu().clone() for name, value in self.modules["student"].state_dict().items()}
+        net = _to_cpu(dict(self.modules["student"].state_dict()))
         optimizer = {"opt": _to_cpu(self.optimizer.state_dict())} if self.method.keep_optimizer else {}
         return {"net": net, **optimizer, "iteration": self.done, **self.description, **more}
 
@@ -437,10 +432,4 @@ def _grad_scaler():
 
 def _to_cpu(state):
     """A copy of a nested state with its tensors on the CPU."""
-    if isinstance(state, torch.Tensor):
-        return state.detach().cpu().clone()
-    if isinstance(state, dict):
-        return {key: _to_cpu(value) for key, value in state.items()}
-    if isinstance(state, list):
-        return [_to_cpu(value) for value in state]
-    return state
+    return tree_map_only(torch.Tensor, lambda value: value.detach().cpu().clone(), state)

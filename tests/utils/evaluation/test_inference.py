@@ -6,6 +6,7 @@ from dataloaders.files import InputError
 from dataloaders.registry import DATASETS
 from networks import net_factory
 from utils.evaluation.inference import (
+    finest_logits,
     largest_objects,
     make_predictor,
     predict_slices,
@@ -81,6 +82,13 @@ def test_windows_that_leave_gaps_are_refused(stride):
     make_predictor(None, DATASETS["LA"], (16, 32, 24), (16, 24))
     with pytest.raises(InputError, match=f"--stride {stride[0]} {stride[1]}: .* gaps; give at most 16 24"):
         make_predictor(None, DATASETS["LA"], (16, 32, 24), stride)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_the_last_of_several_scales_is_the_output_whatever_holds_them(kind):
+    logits = torch.rand(1, 2, 4, 4)
+    assert finest_logits(lambda image: (kind([logits[..., ::2, ::2], logits]), None), logits) is logits
+    assert finest_logits(lambda image: (logits, None), logits) is logits
 
 
 def test_more_classes_by_arg_max():

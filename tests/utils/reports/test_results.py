@@ -1,10 +1,12 @@
 import csv
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
 
-from dataloaders.files import InputError
+from dataloaders.files import InputError, WriteError
 from utils.evaluation.evaluate import CaseResult
 from utils.evaluation.metrics import case_metrics
 from utils.reports.results import (
@@ -19,6 +21,7 @@ from utils.reports.results import (
     summarise,
     table_header,
     table_row,
+    unpublished_note,
     write_results,
 )
 
@@ -88,6 +91,32 @@ def test_files_are_replaced_whole_or_not_at_all(results, tmp_path):
     write_results(folder, [(results[0], pred)], CLASSES, "ours", {})
     assert sorted(path.name for path in folder.iterdir()) == ["per_case.csv", "predictions", "summary.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["test_best"]
+
+
+@pytest.mark.parametrize("file", ["a.h5", "summary.json", "per_case.csv"])
+def test_a_full_disk_is_one_line_and_keeps_the_old_test(results, tmp_path, monkeypatch, file):
+    folder, pred = tmp_path / "test_best", np.ones((1, 8, 8), np.uint8)
+    write_results(folder, [(results[0], pred)], CLASSES, "ours", {})
+    before = (folder / "summary.json").read_bytes()
+    replace = os.replace
+
+    def full(source, target):
+        if target.name == file:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr("dataloaders.files.os.replace", full)
+    with pytest.raises(WriteError, match=f"{file}: cannot be written .No space left on device.; make room"):
+        write_results(folder, [(results[0], pred)], CLASSES, "ours", {"note": "new"})
+    assert (folder / "summary.json").read_bytes() == before
+
+
+def test_settings_of_a_protocol_without_a_published_row_are_named_each():
+    settings = dict.fromkeys(("DuCiSC_5", "DuCiSC_5_wide"), ("DuCiSC", 5, None))
+    settings.update({"DuCiSC_3cases": ("DuCiSC", None, None), "Ours_MT_5": ("Ours_MT", 5, None)})
+    published = published_rows("ACDC", settings.values())
+    assert unpublished_note(settings, published) == ["no published value for DuCiSC_5, DuCiSC_5_wide"]
+    assert unpublished_note({"Ours_MT_5": settings["Ours_MT_5"]}, published) == []
 
 
 def test_published_rows_name_the_classes_by_value(root):
