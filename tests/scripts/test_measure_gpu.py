@@ -11,6 +11,7 @@ TINY = "--patch_size 16 16 --batch_size 4 --labeled_bs 2 --labeled_cases 2"
 
 
 def test_a_speed_phase_and_its_page(phantoms, tmp_path, monkeypatch):
+    pytest.importorskip("torch.utils.flop_counter")  # PyTorch 2.1
     monkeypatch.setenv("DATASET_HOME", str(phantoms("ACDC")))
     out, page = tmp_path / "a card", tmp_path / "page.md"
     chosen = ["float32", "bf16, channels last", "the same, CUDA graphs"]
