@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from small_network import totals_of_ten_steps
 
 import train_DuCiSC
 import train_Ours_BCP
@@ -57,6 +58,22 @@ def test_a_step_never_waits_for_the_device(tmp_path, monkeypatch, script):
     )
     assert script.main(flags) == 0
     assert len(steps) == (6 if script is train_Ours_BCP else 4)
+
+
+@pytest.mark.parametrize(
+    "script, flags",
+    [
+        (train_Ours_MT, "--cuda_graphs"),
+        (train_Ours_MT, "--compile --cuda_graphs"),
+        (train_Ours_BCP, "--cuda_graphs"),
+        (train_DuCiSC, "--cuda_graphs"),
+    ],
+)
+def test_steps_replayed_from_graphs_are_the_same(script, flags, phantoms, tmp_path, monkeypatch):
+    """Memories, thresholds and the ramp move as they do without graphs."""
+    monkeypatch.setenv("DATASET_HOME", str(phantoms("ACDC")))
+    totals = [totals_of_ten_steps(script, more, tmp_path / f"is{more}", monkeypatch) for more in ("", flags)]
+    assert totals[1] == pytest.approx(totals[0], rel=1e-3)
 
 
 def test_float32_objective_equals_the_cpus(numbers, build):

@@ -6,14 +6,13 @@ import inspect
 
 import pytest
 import torch
+from small_network import totals_of_ten_steps
 
 import train_DuCiSC
 import train_Ours_BCP
 import train_Ours_MT
 from dataloaders.files import InputError
-from networks.net_factory import NETWORKS, net_factory
-from scripts.make_phantom import make_phantom
-from utils.runs.folder import read_metrics
+from networks.net_factory import net_factory
 from utils.training.speed import FAST, compiled, make_sgd, place, resolve_speed
 
 CPU = torch.device("cpu")
@@ -145,46 +144,16 @@ def traced_with(backend):
     return lambda f, mode, _compile=torch.compile, **options: _compile(f, backend=backend, **options)
 
 
-class Small(torch.nn.Module):
-    """As little as the three methods ask for: logits at four scales or one, features, a projection head."""
-
-    def __init__(self, in_channels, num_classes, scales):
-        super().__init__()
-        self.body, self.scales = torch.nn.Conv2d(in_channels, 16, 3, padding=1), scales
-        self.out, self.proj_head = torch.nn.Conv2d(16, num_classes, 1), torch.nn.Conv2d(16, 16, 1)
-
-    def forward(self, x):
-        feats = [torch.nn.functional.avg_pool2d(self.body(x).relu(), 2**scale) for scale in range(self.scales)]
-        logits = [self.out(feat) for feat in reversed(feats)]
-        return (logits, feats) if self.scales > 1 else (logits[0], feats[0])
-
-
 @needs_compiler
 @pytest.mark.parametrize(
-    "script, scales, flags, graphs",
-    [
-        (train_Ours_MT, 1, "--consistency_rampup 0.02", 1),  # the ramp moves at every step
-        (train_Ours_BCP, 1, "--pretrain_iterations 3 --consistency_rampup 0.02", 2),  # the two stages
-        (train_DuCiSC, 4, "--warmup_iterations 5", 2),  # before and after the warm-up
-    ],
+    "script, graphs",
+    [(train_Ours_MT, 1), (train_Ours_BCP, 2), (train_DuCiSC, 2)],  # two stages; before and after the warm-up
 )
-def test_compiled_steps_are_the_same_in_as_few_graphs_as_they_differ(
-    script, scales, flags, graphs, tmp_path, monkeypatch
-):
-    make_phantom("ACDC", tmp_path, train=3, val=1, test=1, shape=(4, 48, 48))
-    monkeypatch.setenv("DATASET_HOME", str(tmp_path))
-    monkeypatch.setitem(NETWORKS, "small", lambda in_channels, classes: Small(in_channels, classes, scales))
-    dynamo = importlib.import_module("torch._dynamo")
+def test_compiled_steps_are_the_same_in_as_few_graphs_as_they_differ(script, graphs, phantoms, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATASET_HOME", str(phantoms("ACDC")))
     counter = importlib.import_module("torch._dynamo.testing").CompileCounter()
-    dynamo.reset()
+    importlib.import_module("torch._dynamo").reset()
     monkeypatch.setattr(torch, "compile", traced_with(counter))
-    monkeypatch.setattr(script, "consistency_ramp", lambda step, rampup: step / 10, raising=False)
-    argv = f"--name ACDC --labeled_cases 1 --patch_size 32 32 --batch_size 4 --labeled_bs 2 --num_workers 0 {flags}"
-    argv += " --net small --max_iterations 10 --log_interval 1 --val_interval 100 --output_dir "
-    totals = []
-    for name, more in (("plain", ""), ("compiled", " --compile")):
-        assert script.main(f"{argv}{tmp_path / name}{more}".split()) == 0
-        rows = [row for path in sorted((tmp_path / name).rglob("metrics.jsonl")) for row in read_metrics(path)]
-        totals.append([row["loss/total"] for row in rows if "loss/total" in row])
+    totals = [totals_of_ten_steps(script, flags, tmp_path / f"is{flags}", monkeypatch) for flags in ("", "--compile")]
     assert counter.frame_count == graphs
     assert totals[1] == pytest.approx(totals[0], rel=1e-3)
