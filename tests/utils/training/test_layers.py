@@ -89,6 +89,12 @@ def test_dropout_drops_and_scales_as_pytorchs(p):
         assert abs(together.mean()) < 4.5 * spread**2 / len(zeros) ** 0.5
 
 
+def test_dropout_of_nearly_nothing_and_nearly_all():
+    x = torch.ones(1000)
+    assert torch.equal(dropout(x, 1e-9), x)
+    assert (dropout(x, 1 - 1e-9) != 0).sum() < 10
+
+
 def test_dropout_repeats_by_the_seed_and_hands_the_gradient_on():
     x = torch.rand(3, 5, 7, requires_grad=True)  # no multiple of four
     outputs = []
