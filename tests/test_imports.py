@@ -10,7 +10,7 @@ from pathlib import Path
 
 for name in sys.argv[1:]:
     sys.modules[name] = None  # an import raises ModuleNotFoundError
-sys.path.insert(0, ".")
+sys.path[:0] = [".", "tests"]
 from dataloaders.files import InputError
 
 folders = ("dataloaders", "networks", "utils", "scripts")
