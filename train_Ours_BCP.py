@@ -230,7 +230,9 @@ def main(argv=None):
         if code or args.stage == "pretrain":
             return code
     if not start_from.is_file():
-        raise InputError(f"{start_from}: no such weights; run --stage pretrain first, or name some with --pretrained")
+        raise InputError(
+            f"{start_from}: no such weights; run --stage pretrain first, or give a weights file with --pretrained"
+        )
     set_seed(args.seed, args.deterministic)
     return run_stage("self", args, data, device, start_from)
 

@@ -136,11 +136,10 @@ def get_dataset(name: str, root_path: Optional[str] = None) -> DatasetInfo:
     home = os.environ.get("DATASET_HOME")
     folder = Path(root_path) if root_path else Path(home, name) if home else None
     if folder is None or not (folder / DESCRIPTION).is_file():
-        place = "with $DATASET_HOME set" if folder is None else f"there is no {folder / DESCRIPTION}"
+        place = "$DATASET_HOME is not set" if folder is None else f"there is no {folder / DESCRIPTION}"
         raise InputError(
-            f"unknown dataset '{name}'{did_you_mean(name, DATASETS)}: choose one of {', '.join(DATASETS)}; or prepare "
-            "a custom one with "
-            f"scripts/prepare.py --name Custom ({place})"
+            f"unknown dataset '{name}'{did_you_mean(name, DATASETS)}: choose one of {', '.join(DATASETS)}, or prepare "
+            f"a custom one with scripts/prepare.py --name Custom ({place})"
         )
     own = read_custom_dataset(folder / DESCRIPTION)
     if own.name != name:

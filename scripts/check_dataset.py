@@ -30,6 +30,7 @@ from utils.cli import Parser, add_name_flag, new_file, one_line_errors, worker_c
 from utils.pictures import can_draw
 from utils.reports.contact_sheet import Card, render_sheet, thumbnail
 from utils.reports.results import format_table
+from utils.runs.stopping import blocked_in_children, leave_interrupts_to_parent
 
 
 def parse_args(argv=None):
@@ -85,8 +86,10 @@ def run_jobs(function, jobs: Sequence[tuple], num_workers: int) -> Iterator[Fact
     if num_workers == 0:
         yield from itertools.starmap(function, jobs)
         return
-    with ProcessPoolExecutor(num_workers) as pool:
-        yield from pool.map(function, *zip(*jobs), chunksize=4)
+    with ProcessPoolExecutor(num_workers, initializer=leave_interrupts_to_parent) as pool:
+        with blocked_in_children():
+            results = pool.map(function, *zip(*jobs), chunksize=4)
+        yield from results
 
 
 def summary_tables(info: DatasetInfo, lists: Sequence[CheckedList]) -> list[list[list[str]]]:

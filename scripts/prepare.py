@@ -21,7 +21,6 @@ import json
 import math
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -54,6 +53,7 @@ from dataloaders.scans.files import read_scan, scan_hash
 from dataloaders.scans.preparation import FLIPS, align_label, attributes, draw_margin, prepare
 from utils.cli import Parser, new_folder, not_negative, one_line_errors, seed_number, worker_count
 from utils.runs.lock import hold
+from utils.runs.stopping import blocked_in_children, leave_interrupts_to_parent
 
 SLICE_AXES = [a + b for x in "xX" for y in "yY" for a, b in ((x, y), (y, x))]
 SPLIT = (70, 10, 20)  # shares of a custom dataset's labelled patients in training, validation and test
@@ -163,7 +163,8 @@ def run_jobs(jobs: Sequence[Job], num_workers: int) -> list[str]:
             return faults
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(num_workers, len(jobs)), context, _start_worker) as pool:
-            futures = [pool.submit(prepare_case, job) for job in jobs]
+            with blocked_in_children():
+                futures = [pool.submit(prepare_case, job) for job in jobs]
             try:
                 for future in as_completed(futures):
                     keep(future.result)
@@ -178,7 +179,7 @@ def run_jobs(jobs: Sequence[Job], num_workers: int) -> list[str]:
 def _start_worker() -> None:
     """Workers share the cores by cases, not within one; they leave Ctrl-C to the parent and end when it was killed."""
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # ITK reads it when it is imported
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_interrupts_to_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

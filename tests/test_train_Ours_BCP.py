@@ -118,7 +118,8 @@ def test_self_training_without_its_start_and_from_elsewhere(whole_run, home, tmp
     with pytest.raises(SystemExit) as stop:
         main([*SMALL, "--output_dir", str(tmp_path), "--stage", "self"])
     assert (
-        stop.value.code == 2 and "run --stage pretrain first, or name some with --pretrained" in capsys.readouterr().err
+        stop.value.code == 2
+        and "run --stage pretrain first, or give a weights file with --pretrained" in capsys.readouterr().err
     )
     with pytest.raises(SystemExit) as stop:
         main([*SMALL, "--output_dir", str(tmp_path), "--pretrained", "nowhere.pth"])

@@ -324,6 +324,40 @@ def test_damaged_checkpoint_is_named_and_the_one_before_used(home, tmp_path, cap
     assert "checkpoint.pth: damaged" in out and "resuming at iteration 5" in out
 
 
+def test_a_run_that_cannot_be_resumed_is_not_overwritten(home, tmp_path, capsys):
+    """Its checkpoints were deleted, or all were damaged and set aside; only best.pth may come before the first one."""
+    train(tmp_path, "--max_iterations", "10")
+    run = folder(tmp_path)
+    kept = {path.name: path.read_bytes() for path in run.iterdir() if path.suffix == ".pth" or path.suffix == ".jsonl"}
+    for damage in (b"", None):
+        for name in ("checkpoint.pth", "checkpoint_prev.pth"):
+            if damage is None:
+                for path in run.glob(f"{name}*"):
+                    path.unlink()
+            else:
+                (run / name).write_bytes(damage)
+        for _ in range(2):
+            with pytest.raises(SystemExit) as stop:
+                train(tmp_path, "--max_iterations", "20")
+            error = capsys.readouterr().err
+            assert stop.value.code == 2 and "no intact checkpoint is left to resume this run" in error
+        for name in ("best.pth", "last.pth", "metrics.jsonl"):
+            assert (run / name).read_bytes() == kept[name]
+    (run / "last.pth").unlink()
+    train(tmp_path, "--max_iterations", "10")
+    assert weights(run / "last.pth")["iteration"] == 10
+
+
+def test_a_finished_run_gets_its_last_weights_back(home, tmp_path, capsys, assert_same_state):
+    train(tmp_path, "--max_iterations", "4")
+    last = folder(tmp_path) / "last.pth"
+    before = weights(last)
+    last.unlink()
+    train(tmp_path, "--max_iterations", "4")
+    assert "nothing to do" in capsys.readouterr().out
+    assert_same_state(weights(last), before)
+
+
 @pytest.mark.parametrize("preset", ["supervised", "baseline"])
 def test_presets_run_and_name_their_folder(home, tmp_path, preset):
     train(tmp_path, "--preset", preset, "--max_iterations", "2", "--log_interval", "1")
@@ -447,6 +481,14 @@ def test_a_folder_of_another_configuration_is_refused_by_name(home, tmp_path, ca
     short.write_text("\n".join((home / "ACDC/val.list").read_text().split()[:2]))
     assert "made with --val_list = None" in refusal(capsys, tmp_path, "--max_iterations", "4", "--val_list", str(short))
     assert {path: path.read_bytes() for path in folder(tmp_path).iterdir()} == before
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"flags": []}'])
+def test_a_config_that_is_none_is_one_line(home, tmp_path, capsys, text):
+    train(tmp_path, "--max_iterations", "1")
+    (folder(tmp_path) / "config.json").write_text(text)
+    capsys.readouterr()
+    assert "config.json: not a run's configuration" in refusal(capsys, tmp_path, "--max_iterations", "2")
 
 
 def test_a_changed_list_is_refused(own_phantom, tmp_path, monkeypatch, capsys):

@@ -50,8 +50,8 @@ def make_memories(net: nn.Module, num_classes: int, args: argparse.Namespace) ->
     """
     if args.contrast != "off" and not hasattr(net, "proj_head"):
         raise InputError(
-            f"--net {args.net}: no proj_head in this network, which the cross-contrast needs; give it one, or run "
-            "without by --preset no-contrast"
+            f"--net {args.net}: no proj_head in this network, which the cross-contrast needs; add one, or switch "
+            "it off with --preset no-contrast"
         )
     device, channels = next(net.parameters()).device, getattr(net, "proj_channels", 16)
     return [PrototypeMemory(num_classes, args.memory_size, channels).to(device) for _ in range(2)]

@@ -151,7 +151,7 @@ def test_get_dataset_finds_it_by_home_or_root_path(describe, tmp_path, monkeypat
     path = describe(HEART)
     monkeypatch.delenv("DATASET_HOME", raising=False)
     assert get_dataset("Heart", str(tmp_path)).classes == ("RV", "Myo")
-    with pytest.raises(InputError, match="unknown dataset 'Heart': .*IAN; or .*with \\$DATASET_HOME set"):
+    with pytest.raises(InputError, match="unknown dataset 'Heart': .*IAN, or .*\\$DATASET_HOME is not set"):
         get_dataset("Heart")
     monkeypatch.setenv("DATASET_HOME", str(tmp_path))
     with pytest.raises(InputError, match="unknown dataset 'Heart': .*there is no .*Heart/dataset.json"):

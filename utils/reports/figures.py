@@ -71,7 +71,7 @@ def draw_curves(rows: Sequence[dict]) -> dict[str, tuple[str, Figure]]:
     }
     drawn = {}
     for name, (title, curves, limits) in charts.items():
-        curves = [curve for curve in curves if curve.points]
+        curves = [curve for curve in curves if any(not math.isnan(value) for _, value in curve.points)]
         if curves:
             last = max(curve.points[-1][0] for curve in curves)
             text = f"{title}, up to iteration {last}: {', '.join(map(str, curves))}"
@@ -195,12 +195,10 @@ def pick_cases(folder: Path) -> dict[str, tuple[str, float]]:
     """The cases with the best, median and worst mean Dice of a test: title -> (case, Dice)."""
     ranked = rank_cases(folder)
     places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
-    chosen: dict[str, tuple[str, float]] = {}
-    for title, place in places.items():
-        dice, case = ranked[place]
-        if case not in {name for name, _ in chosen.values()}:
-            chosen[title] = (case, dice)
-    return chosen
+    if len(ranked) < 3:
+        del places["median"]
+    chosen = {title: ranked[place][::-1] for title, place in places.items()}
+    return chosen if len(ranked) > 1 else {"best": chosen["best"]}
 
 
 class Strip(NamedTuple):

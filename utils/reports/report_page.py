@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Iterator, Mapping, Optional, Sequence
 
-from dataloaders.files import InputError, write_text
+from dataloaders.files import InputError, whole_file, write_text
 from utils.evaluation.metrics import HD95
 from utils.pictures import ERRORS, class_colour, encode
 from utils.reports.figures import (
@@ -128,10 +128,10 @@ def _results(run: Run, tested: Mapping[str, dict]) -> list[Html]:
 
 def _charts(metrics: Sequence[dict], folder: Path) -> Html:
     """The curves of a run for its page, kept as PNG files, too."""
-    folder.mkdir(parents=True, exist_ok=True)
     charts = []
     for name, (title, figure) in draw_curves(metrics).items():
-        figure.savefig(folder / f"{name}.png", dpi=110, facecolor="white")
+        with whole_file(folder / f"{name}.png") as temporary:
+            figure.savefig(temporary, dpi=110, facecolor="white")
         charts.append(tag("figure", inline_svg(figure, title)))
     return tag("div", *charts, class_="grid curves")
 

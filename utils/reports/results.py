@@ -18,6 +18,7 @@ from dataloaders.registry import DATASETS
 from utils.evaluation.evaluate import CaseResult, defined_mean
 from utils.evaluation.metrics import HD95, METRICS
 
+BUILT_IN = {"dice", "jaccard", "hd95", "asd"}  # in every test; further metrics may have been added since, or removed
 DISTANCES = tuple(name for name, metric in METRICS.items() if metric.is_distance)
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published.json"
 
@@ -167,8 +168,8 @@ def check_summary(summary: dict) -> None:
     for name, values in counts.items():
         if not isinstance(values, dict) or list(values) != classes or {type(v) for v in values.values()} != {int}:
             raise ValueError(f"'{name}' is {json.dumps(values)}, not a number for each of {', '.join(classes)}")
-    if list(summary["metrics"]) != list(METRICS):
-        raise ValueError(f"'metrics' has {', '.join(summary['metrics'])}, not {', '.join(METRICS)}")
+    if not BUILT_IN <= summary["metrics"].keys():
+        raise ValueError(f"'metrics' has {', '.join(summary['metrics'])}, not all of {', '.join(sorted(BUILT_IN))}")
     for name, entry in summary["metrics"].items():
         entries = {"": entry, **entry["by_class"]}
         if list(entry["by_class"]) != classes:
@@ -185,7 +186,9 @@ def read_results(folder: Path) -> Results:
         path = folder / "summary.json"
         summary = json.loads(path.read_text())
         check_summary(summary)
-        classes, metrics = summary["classes"], list(summary["metrics"])
+        classes, stored = summary["classes"], summary["metrics"]
+        undefined = means(np.full((1, len(classes)), np.nan), classes)
+        summary["metrics"] = {name: stored.get(name, undefined) for name in METRICS}
         path = folder / "per_case.csv"
         with open(path, newline="") as file:
             rows = list(csv.DictReader(file))
@@ -194,8 +197,8 @@ def read_results(folder: Path) -> Results:
         if len(cases) != summary["cases"] or names != [(case, label) for case in cases for label in classes]:
             raise ValueError(f"expected a row for each case and each of {', '.join(classes)}, in this order")
         tables = {
-            name: np.array([float(row[name] or "nan") for row in rows]).reshape(len(cases), len(classes))
-            for name in metrics
+            name: np.array([float(row.get(name) or "nan") for row in rows]).reshape(len(cases), len(classes))
+            for name in METRICS
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else error
@@ -245,7 +248,8 @@ def table_header(
     classes: Sequence[str], unit: str, columns: Sequence[str] = ALL_COLUMNS, hd95: str = HD95[0]
 ) -> list[str]:
     """The columns of the rows below."""
-    return _row("", columns, classes, lambda metric: metric_title(metric, unit, hd95), "{} %".format, "empty")
+    label = ("{} %" if "dice" in columns else "{} DSC %").format
+    return _row("", columns, classes, lambda metric: metric_title(metric, unit, hd95), label, "empty")
 
 
 def table_row(name: str, summary: dict, columns: Sequence[str] = ALL_COLUMNS, class_spread: bool = False) -> list[str]:

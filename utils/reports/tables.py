@@ -159,7 +159,7 @@ def _over_runs(
     several = any(len(tests) > 1 for setting in settings for tests in setting.tests.values())
     spread = "mean ± sample standard deviation over runs (seeds)" if several else "one run (seed) each"
     by_class = "; Dice (DSC) by class" if "classes" in shown.columns else ""
-    parts = [f"{title}, measured next to published: {spread}{by_class}", *small]
+    parts = [f"{title}{', measured next to published' if published else ''}: {spread}{by_class}", *small]
     chosen = [note.split("; last: ")[0] for note in selection_notes([test.summary for test in tests])]
     parts += [re.sub("^best: ", "Best weights ", note) for note in chosen]
     return _table(". ".join(parts) + ".", rows, shown)

@@ -27,7 +27,7 @@ def load_tensors(path: Path) -> dict:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except IsADirectoryError as error:
-        raise InputError(f"{path}: a folder, give a file in it (of a run its best.pth)") from error
+        raise InputError(f"{path}: is a folder; name a weights file in it (best.pth in a run's folder)") from error
     except MemoryError:
         raise
     except Exception as error:  # a file of anything else can end the reader in any way
@@ -48,7 +48,8 @@ def save_checkpoint(data: dict, folder: Path) -> None:
 def load_checkpoint(folder: Path, say: Callable[[str], None] = print) -> Optional[dict]:
     """The newest whole checkpoint of a run's folder, None where there is none.
 
-    A damaged one is named, set aside as *.damaged, and the one before it is used. Raises InputError where all are.
+    A damaged one is named, set aside as *.damaged, and the one before it is used. Raises InputError where all are, and
+    where the folder shows that there was one: a run that cannot be resumed is not overwritten either.
     """
     names = [name for name in (CHECKPOINT, PREVIOUS) if (folder / name).exists()]
     for name in names:
@@ -58,6 +59,9 @@ def load_checkpoint(folder: Path, say: Callable[[str], None] = print) -> Optiona
             say(f"WARNING: {error}")
             os.replace(folder / name, folder / (name + ".damaged"))
             say(f"WARNING: set aside as {name}.damaged")
-    if names:
-        raise InputError(f"{folder}: no whole checkpoint is left; move the folder away to start anew")
+    if names or (folder / "last.pth").exists() or any(folder.glob("*.damaged")):
+        raise InputError(
+            f"{folder}: no intact checkpoint is left to resume this run; move the folder elsewhere to start again, or "
+            "name another --exp"
+        )
     return None

@@ -80,11 +80,14 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text())
+            config = json.loads(path.read_text())
+            if not isinstance(config, dict) or not isinstance(config.get("flags"), dict):
+                raise ValueError("no flags in it")
         except ValueError as error:
             raise InputError(
-                f"{path}: not readable as JSON ({error}); move the folder away or name another --exp"
+                f"{path}: not a run's configuration ({error}); move the folder elsewhere or name another --exp"
             ) from error
+        return config
 
     def _compare(self, old: dict, new: dict) -> None:
         old = {**old, "flags": recorded_flags(old, new["flags"])}

@@ -92,6 +92,13 @@ def blocked_in_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def leave_interrupts_to_parent() -> None:
+    """Of a worker begun in `blocked_in_children`: Ctrl-C is its parent's to handle, the other signals its own again."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 def ignore_signals(_worker: int) -> None:
     """Of a DataLoader's worker: its parent alone decides when to stop."""
     for number in SIGNALS:

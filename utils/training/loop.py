@@ -60,6 +60,9 @@ class Method:
     greetings: Sequence[str] = ()  # lines for the log, "" for none
 
 
+ADVICE = "earlier checkpoints are kept. Try a smaller --base_lr, or --amp off or bf16"
+
+
 class NonFiniteLoss(FloatingPointError):
     """The total became NaN or infinite: names step and term. The last good checkpoint is kept."""
 
@@ -172,6 +175,7 @@ class Trainer:
             self._resume()
             if self.done >= self.args.max_iterations and not self.validation_due:
                 self._ensure_best()
+                self._ensure_last()
                 self.run.say(f"finished: {self.run.path} has its {self.done} iterations; nothing to do")
                 return 0
             self.run.record_start(self.done)
@@ -241,6 +245,12 @@ class Trainer:
             save_tensors(self._weights(), self.run.path / "best.pth")
             self.run.say("no validation was run: best.pth is a copy of the last weights")
 
+    def _ensure_last(self) -> None:
+        """A finished run has its last weights, also where they were deleted or a kill came before they were written."""
+        path = self.run.path / "last.pth"
+        if not path.exists() or load_tensors(path)["iteration"] != self.done:
+            save_tensors(self._weights(), path)
+
     def _step(self, batch: dict, bar: tqdm) -> None:
         with self.watch("step"):
             batch = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
@@ -300,8 +310,7 @@ class Trainer:
                     name for name, value in zip(names, values) if name.startswith("loss/") and not math.isfinite(value)
                 ]
                 raise NonFiniteLoss(
-                    f"{self.run.path}: the loss is not finite at iteration {iteration} ({', '.join(bad)}); "
-                    "the last good checkpoint is kept. Try a smaller --base_lr, or --amp off or bf16"
+                    f"{self.run.path}: the loss is not finite at iteration {iteration} ({', '.join(bad)}); {ADVICE}"
                 )
         _, plain, names, _ = self.pending[-1]
         row = {**dict(zip(names, values)), **plain}
@@ -374,18 +383,16 @@ class Trainer:
 
     def _save(self) -> None:
         if not all(bool(torch.isfinite(value).all()) for value in self.modules["student"].parameters()):
-            raise NonFiniteLoss(
-                f"{self.run.path}: weights are not finite at iteration {self.done}; the last checkpoint is kept"
-            )
+            raise NonFiniteLoss(f"{self.run.path}: weights are not finite at iteration {self.done}; {ADVICE}")
         state = {name: module.state_dict() for name, module in self.modules.items()}
         state.update(iteration=self.done, optimizer=self.optimizer.state_dict(), best=self.best)
         if self.scaler is not None:
             state["scaler"] = self.scaler.state_dict()
-        if self.validation_due:  # last.pth waits for it: with all iterations it says that the run is complete
+        if self.validation_due:
             state["validation_due"] = True
-        else:
-            save_tensors(self._weights(), self.run.path / "last.pth")
         save_checkpoint(state, self.run.path)
+        if not self.validation_due:  # with all iterations last.pth says that the run is complete
+            save_tensors(self._weights(), self.run.path / "last.pth")
 
     def _resume(self) -> None:
         state = load_checkpoint(self.run.path, self.run.say)

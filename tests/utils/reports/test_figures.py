@@ -18,7 +18,7 @@ def test_best_median_and_worst_are_distinct(tmp_path):
 
     assert write({"a": 0.5, "b": 0.9, "c": 0.1}) == {"best": "b", "median": "a", "worst": "c"}
     assert write({"a": 0.5}) == {"best": "a"}
-    assert write({"a": 0.5, "b": 0.6}) == {"best": "b", "median": "a"}
+    assert write({"a": 0.5, "b": 0.6}) == {"best": "b", "worst": "a"}
 
 
 def drawn_terms(rows):
@@ -41,6 +41,16 @@ def test_terms_divided_by_themselves_are_drawn_undivided():
     assert "before normalisation" in title
     assert terms["supervised"] == [0.9, 0.6, 0.4, 0.2] and terms["fused"][:2] == [0.5, 0.4]
     assert terms["weighted sum"] == pytest.approx([1.0, 0.7, 0.5, 0.3]) and "total" not in terms
+
+
+def test_a_chart_without_any_number_is_not_drawn():
+    """As of training labels that a custom dataset's unlabelled images do not have."""
+    rows = [
+        {"iteration": 1, "loss/total": 0.9, "monitor/dice_student": float("nan"), "val/dice": 0.5, "val/dice/RV": 0.5}
+    ]
+    assert list(draw_curves(rows)) == ["loss", "validation_dice"]
+    rows.append({**rows[0], "iteration": 2, "monitor/dice_student": 0.4})
+    assert list(draw_curves(rows)) == ["loss", "training_dice", "validation_dice"]
 
 
 def test_of_a_single_divided_term_the_total_is_that_term():

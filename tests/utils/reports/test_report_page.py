@@ -2,6 +2,9 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
+from dataloaders.files import WriteError
 from scripts.make_tables import main as make_tables
 from utils.reports.report_page import merge_equal, plot_run
 
@@ -31,6 +34,13 @@ def test_a_page_shows_equal_weights_once_and_how_far_a_run_is(tested_run):
     rows = (done / "metrics.jsonl").read_text().splitlines()
     (done / "metrics.jsonl").write_text("\n".join(rows[:2]))
     assert re.search("Not finished: </b>iteration 2 of 4", plot_run(done).read_text())
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tested_run):
+    run = tested_run("Ours_MT_5", 1)
+    (run / "figures").write_text("a file")
+    with pytest.raises(WriteError, match=r"figures/\w+.png: cannot be written"):
+        plot_run(run)
 
 
 def test_box_plots_of_equal_weights_are_drawn_once(tested_run, tmp_path):

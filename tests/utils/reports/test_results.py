@@ -8,7 +8,7 @@ import pytest
 
 from dataloaders.files import InputError, WriteError
 from utils.evaluation.evaluate import CaseResult
-from utils.evaluation.metrics import case_metrics
+from utils.evaluation.metrics import METRICS, Metric, case_metrics
 from utils.reports.results import (
     footnotes,
     format_table,
@@ -109,6 +109,36 @@ def test_a_full_disk_is_one_line_and_keeps_the_old_test(results, tmp_path, monke
     with pytest.raises(WriteError, match=f"{file}: cannot be written .No space left on device.; make room"):
         write_results(folder, [(results[0], pred)], CLASSES, "ours", {"note": "new"})
     assert (folder / "summary.json").read_bytes() == before
+
+
+def test_a_test_stays_readable_when_a_metric_is_added_or_removed(results, tmp_path, monkeypatch):
+    write_results(tmp_path / "test_best", [(results[0], np.ones((1, 8, 8), np.uint8))], CLASSES, "ours", ABOUT)
+    before = read_results(tmp_path / "test_best")
+    with monkeypatch.context() as patch:
+        patch.setitem(METRICS, "sensitivity", Metric("Sensitivity %"))
+        added = read_results(tmp_path / "test_best")
+        assert added.summary["metrics"]["sensitivity"]["mean"] is None
+        assert added.tables["sensitivity"].shape == before.tables["dice"].shape
+        assert np.isnan(added.tables["sensitivity"]).all()
+    summary = json.loads((tmp_path / "test_best" / "summary.json").read_text())
+    summary["metrics"]["specificity"] = summary["metrics"]["dice"]
+    (tmp_path / "test_best" / "summary.json").write_text(json.dumps(summary))
+    removed = read_results(tmp_path / "test_best")
+    assert removed.summary == before.summary and removed.tables.keys() == before.tables.keys()
+    del summary["metrics"]["asd"]
+    (tmp_path / "test_best" / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(InputError, match="'metrics' has dice, jaccard, hd95, specificity, not all of asd, dice"):
+        read_results(tmp_path / "test_best")
+
+
+def test_class_columns_say_that_they_are_dice_where_its_column_is_left_out():
+    assert table_header(CLASSES, "voxel", ("dice", "classes"))[-1] == "LV %"
+    assert table_header(CLASSES, "voxel", ("asd", "classes"))[1:] == [
+        "ASD (voxel)",
+        "RV DSC %",
+        "Myo DSC %",
+        "LV DSC %",
+    ]
 
 
 def test_settings_of_a_protocol_without_a_published_row_are_named_each():

@@ -35,7 +35,7 @@ def test_none_and_all_damaged(tmp_path):
     assert load_checkpoint(tmp_path) is None
     (tmp_path / "checkpoint.pth").write_bytes(b"")
     (tmp_path / "checkpoint_prev.pth").write_bytes(b"PK garbage")
-    with pytest.raises(InputError, match="no whole checkpoint is left; move the folder away"):
+    with pytest.raises(InputError, match="no intact checkpoint is left to resume this run; move the folder elsewhere"):
         load_checkpoint(tmp_path, lambda line: None)
 
 
@@ -73,7 +73,7 @@ def test_a_disk_that_is_full_in_the_middle_of_the_tensors_is_named(tmp_path):
     "content, message",
     [
         (None, "a.pth: no such file"),
-        ("folder", "a.pth: a folder, give a file in it .of a run its best.pth."),
+        ("folder", "a.pth: is a folder; name a weights file in it"),
         ("not a scan, nor weights", "a.pth: damaged or not a file of plain tensors"),
         ("<html></html>", "a.pth: damaged or not a file of plain tensors$"),
     ],

@@ -1,13 +1,22 @@
 """Signals and the time limit as the loop sees them; as a user sees them: tests/test_train_Ours_MT.py."""
 
+import multiprocessing
 import os
 import signal
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
 from utils.runs import stopping
-from utils.runs.stopping import SIGNALS, STOP, Stopping, stoppable
+from utils.runs.stopping import (
+    SIGNALS,
+    STOP,
+    Stopping,
+    blocked_in_children,
+    leave_interrupts_to_parent,
+    stoppable,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +28,20 @@ def handlers():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def test_a_worker_leaves_interrupts_to_its_parent_from_its_first_moment_on():
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, leave_interrupts_to_parent) as pool:
+        with blocked_in_children():
+            future = pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, [])
+        (worker,) = pool._processes.values()
+        for _ in range(5):  # while it starts
+            os.kill(worker.pid, signal.SIGINT)
+            time.sleep(0.05)
+        assert future.result(timeout=60) == set()
+        os.kill(worker.pid, signal.SIGINT)
+        assert pool.submit(os.getpid).result(timeout=60) == worker.pid
 
 
 def send(number):
