@@ -414,7 +414,7 @@ def refusal(capsys, out, *flags):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--name", "MNMs"], "unknown dataset 'MNMs': choose one of ACDC, Synapse, LA, Pancreas, IAN; or prepare a "),
+        (["--name", "MNMs"], "unknown dataset 'MNMs': choose one of ACDC, Synapse, LA, Pancreas, IAN, or prepare a "),
         (["--name", "LA"], "--name LA: a 3-D dataset; the scripts for it are train_DuCiSC.py, test_3d.py"),
         (["--labeled_bs", "4"], "--labeled_bs 4 must be less than --batch_size 4"),
         (["--patch_size", "40", "32"], "--patch_size 40 32: each must be divisible by 16"),
