@@ -135,8 +135,9 @@ def time_steps(trainer: Trainer, steps: int) -> dict:
     if trainer.validate:
         record["validation_s"] = seconds(trainer.validate, 1)
     if not (trainer.args.compile or trainer.args.cuda_graphs):
-        counter_class = importlib.import_module("torch.utils.flop_counter").FlopCounterMode  # since PyTorch 2.1
-        with counter_class(display=False) as counter:
+        from torch.utils.flop_counter import FlopCounterMode  # since PyTorch 2.1
+
+        with FlopCounterMode(display=False) as counter:
             step(batch)
         record["tflop"] = counter.get_total_flops() / 1e12
     return record
@@ -209,7 +210,7 @@ def speed_table(record: dict) -> list[str]:
         return errors
     first = next(iter(settings.values()))
     tflop = next((found["tflop"] for found in settings.values() if "tflop" in found), None)
-    about = (
+    caption = (
         f"{first['images']} images of {'×'.join(map(str, first['size']))} a step"
         + (f", {tflop:.2f} TFLOP forward and backward" if tflop else "")
         + f"; {record['device']}, driver {record['driver']}, PyTorch {record['torch']}, cuDNN {record['cudnn']}."
@@ -232,7 +233,7 @@ def speed_table(record: dict) -> list[str]:
             f"minutes for {record['iterations']:,} steps": f"{step * record['iterations'] / 6e4:.1f}",
         }
         rows.append(list(row.values()))
-    return [about, "", *markdown_table([list(row), *rows]), *errors]
+    return [caption, "", *markdown_table([list(row), *rows]), *errors]
 
 
 def write_report(args) -> None:
@@ -243,8 +244,8 @@ def write_report(args) -> None:
         if records:
             parts.append(f"## {phase}")
         for record in records:
-            plain = [f"{key}: {value}" for key, value in record.items()]
-            parts.append("\n".join(speed_table(record) if phase in SPEED else plain))
+            lines = speed_table(record) if phase in SPEED else [f"{key}: {value}" for key, value in record.items()]
+            parts.append("\n".join(lines))
     if not parts:
         raise InputError(f"{args.out}: no records in it; run a phase first: {', '.join(PHASES[:-1])}")
     write_text(Path(args.page), page_above(Path(args.page), "Speed on a GPU") + "\n\n".join(parts) + "\n")

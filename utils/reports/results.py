@@ -197,9 +197,10 @@ def read_results(folder: Path) -> Results:
         if len(cases) != summary["cases"] or names != [(case, label) for case in cases for label in classes]:
             raise ValueError(f"expected a row for each case and each of {', '.join(classes)}, in this order")
         tables = {
-            name: np.array([float(row.get(name) or "nan") for row in rows]).reshape(len(cases), len(classes))
+            name: np.array([float(row[name] or "nan") if name in stored else np.nan for row in rows])
             for name in METRICS
         }
+        tables = {name: values.reshape(len(cases), len(classes)) for name, values in tables.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else error
         raise InputError(f"{path}: not a test's result, test the run again ({what})") from error
@@ -223,8 +224,13 @@ def published_rows(dataset: str, settings: Iterable[tuple]) -> list[dict]:
     return [
         {**row, **published["selections"][row["selection"]]}
         for row in published["rows"]
-        if row["dataset"] == dataset and (row["method"], row["labelnum"], row.get("preset")) in wanted
+        if row["dataset"] == dataset and setting_of(row) in wanted
     ]
+
+
+def setting_of(row: dict) -> tuple:
+    """Of a published row: (method, labelnum, preset)."""
+    return row["method"], row["labelnum"], row.get("preset")
 
 
 COLUMNS = {name: metric.title for name, metric in METRICS.items()}
@@ -356,7 +362,7 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
 
 def unpublished_note(settings: Mapping[str, tuple], published: Sequence[dict]) -> list[str]:
     """A note on those of these settings, name -> (method, labelnum, preset), of a protocol without a published row."""
-    known = {(row["method"], row["labelnum"], row.get("preset")) for row in published}
+    known = set(map(setting_of, published))
     names = [name for name, key in settings.items() if key[1] is not None and key not in known]
     return [f"no published value for {', '.join(names)}"] if names else []
 

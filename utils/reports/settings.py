@@ -99,8 +99,9 @@ def find_settings(folders: Sequence[Path]) -> tuple[list[Setting], list[str]]:
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
         for test in find_tests(folder):
-            run = None if test.resolve() in seen else describe_run(test.parent)
-            seen.add(test.resolve())
+            place = test.resolve()
+            run = None if place in seen else describe_run(test.parent)
+            seen.add(place)
             if run is None:
                 continue
             try:

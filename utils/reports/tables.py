@@ -24,6 +24,7 @@ from utils.reports.results import (
     published_row,
     published_rows,
     selection_notes,
+    setting_of,
     size_line,
     table_header,
     table_row,
@@ -148,7 +149,7 @@ def _over_runs(
                     rows.append(_insert(row, kind, str(len(of_kind))))
                 elif not setting.runs and kind == "best":
                     rows.append([setting.name, "-", "0", setting.status, *["-"] * (len(rows[0]) - 4)])
-                own = [row for row in theirs if _key(row) == (setting.method, setting.labelnum, setting.preset)]
+                own = [row for row in theirs if setting_of(row) == (setting.method, setting.labelnum, setting.preset)]
                 rows += [beside(row) for row in own]
                 theirs = [row for row in theirs if row not in own]
             rows += [beside(row) for row in theirs]
@@ -245,10 +246,6 @@ def _notes(settings: Sequence[Setting], published: Sequence[dict], shown: Shown,
     if not short:
         notes += unpublished_note({s.name: (s.method, s.labelnum, s.preset) for s in settings}, published)
     return [*notes, *published_notes(published), *(f"left out: {fault}" for fault in faults)]
-
-
-def _key(row: dict) -> tuple:
-    return row["method"], row["labelnum"], row.get("preset")
 
 
 def _insert(row: Sequence[str], *cells: str) -> list[str]:

@@ -17,9 +17,9 @@ def use_faster_layers(net: nn.Module, device: torch.device, args: argparse.Names
     for module in net.modules():
         if args.compile and isinstance(module, nn.Upsample):
             if (module.mode, module.align_corners, module.scale_factor) == ("bilinear", True, 2):
-                module.forward = _in_training(module, upsample_x2)
+                replace_in_training(module, upsample_x2)
         elif eager_cpu and args.amp != "off" and isinstance(module, nn.Dropout) and 0 < module.p < 1:
-            module.forward = _in_training(module, partial(dropout, p=module.p))
+            replace_in_training(module, partial(dropout, p=module.p))
     if eager_cpu and args.channels_last:
         for part in parts_called(net):
             lay_out_gradients(part)
@@ -30,9 +30,10 @@ def parts_called(net: nn.Module) -> list[nn.Module]:
     return [part for part in (net, getattr(net, "proj_head", None)) if part is not None]
 
 
-def _in_training(module: nn.Module, forward: Callable) -> Callable:
+def replace_in_training(module: nn.Module, forward: Callable) -> None:
+    """Have a module compute `forward` in training; in evaluation it stays what it is."""
     evaluate = module.forward
-    return lambda x: forward(x) if module.training else evaluate(x)
+    module.forward = lambda x: forward(x) if module.training else evaluate(x)
 
 
 def upsample_x2(x: torch.Tensor) -> torch.Tensor:

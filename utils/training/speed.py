@@ -12,7 +12,7 @@ from torch import nn
 
 from dataloaders.files import InputError
 from dataloaders.registry import get_dataset
-from utils.training.layers import LAYOUTS, parts_called, use_faster_layers
+from utils.training.layers import LAYOUTS, parts_called, replace_in_training, use_faster_layers
 
 # What --fast turns on by device and dimension, as measured: results/gpu.md, results/performance.md
 FAST = {
@@ -82,13 +82,11 @@ def _mix_precision(module: nn.Module, device: torch.device, dtype: torch.dtype) 
     forward = module.forward
 
     def mixed(x):
-        if not module.training:
-            return forward(x)
         with torch.autocast(device.type, dtype=dtype):
             output = forward(x)
         return _to_float32(output)
 
-    module.forward = mixed
+    replace_in_training(module, mixed)
 
 
 def _to_float32(output):

@@ -125,6 +125,10 @@ def test_a_test_stays_readable_when_a_metric_is_added_or_removed(results, tmp_pa
     (tmp_path / "test_best" / "summary.json").write_text(json.dumps(summary))
     removed = read_results(tmp_path / "test_best")
     assert removed.summary == before.summary and removed.tables.keys() == before.tables.keys()
+    whole = (tmp_path / "test_best" / "per_case.csv").read_text()
+    (tmp_path / "test_best" / "per_case.csv").write_text(whole.replace("asd", "other", 1))
+    with pytest.raises(InputError, match="per_case.csv: not a test's result, test the run again .no 'asd'"):
+        read_results(tmp_path / "test_best")
     del summary["metrics"]["asd"]
     (tmp_path / "test_best" / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(InputError, match="'metrics' has dice, jaccard, hd95, specificity, not all of asd, dice"):
