@@ -1,7 +1,7 @@
 """A custom dataset, described by a `dataset.json` instead of code: its keys, checked, and what follows from them.
 
-The keys: docs/DATA.md, "Your own dataset". nnU-Net's keys of the same meaning are accepted, its
-other keys are ignored.
+The keys: docs/DATA.md, "Your own dataset". nnU-Net's keys with the same meaning are accepted; its other keys are
+ignored.
 """
 
 from __future__ import annotations

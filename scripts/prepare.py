@@ -71,7 +71,7 @@ class Job(NamedTuple):
     preparation: Preparation
     seed: int
     label_flip: Optional[str] = None
-    content: str = ""  # SHA-256 of an own scan's files, which may be corrected between two runs
+    content: str = ""  # SHA-256 of a custom scan's files, which may be corrected between two runs
 
 
 def target(job: Job, index: int = 0) -> Path:
@@ -404,10 +404,10 @@ def prepare_custom(args) -> None:
     if not path.is_file():
         names = ", ".join(PREPARATIONS)
         raise InputError(f"--name {args.name}: choose {names}, or a custom dataset, which needs {path}; no such file")
-    own = read_custom_dataset(path)
-    if args.name not in ("Custom", own.name):
-        raise InputError(f"--name {args.name}: {path} describes {own.name}; give --name {own.name} or Custom")
-    info, found = custom_info(own), find_scans(own, args.source)
+    info = read_custom_dataset(path)
+    if args.name not in ("Custom", info.name):
+        raise InputError(f"--name {args.name}: {path} describes {info.name}; give --name {info.name} or Custom")
+    found = find_scans(custom_info(info), args.source)
     root = args.out / info.name
     hold(root)
     try:
@@ -421,7 +421,7 @@ def prepare_custom(args) -> None:
             info,
             root,
             info.dims == 2 and role == "train",
-            own.preparation,
+            info.preparation,
             args.seed,
             content="".join(scan_hash(path) for path in (scan.image, scan.label) if path),
         )
@@ -430,22 +430,22 @@ def prepare_custom(args) -> None:
     }
     labels = sum(scan.label is not None for scan in found.scans)
     what = f"{info.name}: {len(found.scans)} scans in {args.source}, {labels} with a label"
-    warnings = [] if own.patient else patient_warnings(scans)
+    warnings = [] if info.patient else patient_warnings(scans)
     print(*warnings, sep="\n", end="\n" * len(warnings))  # first: with another expression all work is done again
     lines = found.faults + run_missing(list(jobs.values()), args, what)
-    for note in (*own.notes, *found.notes):
+    for note in (*info.notes, *found.notes):
         print(note)
     if lines:
         print(f"{root}: lists not written; fix or remove the files below, then run the same command again")
         return report(lines)
-    said = write_new(root / DESCRIPTION, own.path.read_text()) + write_new(root / "scans.csv", scan_table(scans))
+    said = write_new(root / DESCRIPTION, info.path.read_text()) + write_new(root / "scans.csv", scan_table(scans))
     roles = {role: [scan.volume for scan in of_role] for role, of_role in scans.items()}
     said += write_lists(info, root, jobs, roles, ())
     print(f"{root}: {'; '.join(said)}")
     if any(phrase.endswith(".list.old") for phrase in said):
         print("the lists have changed: a run trained on the old ones may have seen the new test cases")
     counts = {role: (len({scan.patient for scan in of_role}), len(of_role)) for role, of_role in scans.items()}
-    told = "" if own.patient else "; the patient is taken from the scan's name; 'patient' in dataset.json changes this"
+    told = "" if info.patient else "; the patient is taken from the scan's name; 'patient' in dataset.json changes this"
     parts = ", ".join(f"{role} {number} ({several})" for role, (number, several) in counts.items())
     print(f"patients (scans): {parts}{told}")
     for role, needed_by in (("val", "--protocol says how training does without"), ("test", "a test needs --test_list")):
